@@ -318,24 +318,7 @@ macro_rules! __generated_interface {
             }
         }
 
-        #[doc = ::core::concat!("The interface `", $label, "`, as a type argument.")]
-        pub struct Owned<$($param),*> {
-            types: ::core::marker::PhantomData<fn() -> ($($param,)*)>,
-        }
-
-        impl<$($param),*> ::core::marker::Copy for Owned<$($param),*> {}
-
-        impl<$($param),*> ::core::clone::Clone for Owned<$($param),*> {
-            fn clone(&self) -> Self {
-                *self
-            }
-        }
-
-        impl<$($param),*> ::core::fmt::Debug for Owned<$($param),*> {
-            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                f.write_str($label)
-            }
-        }
+        $crate::__data_owned! { [$($param),*] "interface" $label }
 
         impl<$($param),*> $crate::generated::Introspect for Owned<$($param),*> {
             fn introspect() -> $crate::generated::Type {

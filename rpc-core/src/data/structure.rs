@@ -1,4 +1,4 @@
-//! The macro that makes the types of a struct.
+//! The macros that make the types of a struct, and what it shares with interfaces.
 
 /// The types of a struct, without its fields, its union and its pipeline:
 ///
@@ -21,24 +21,7 @@ macro_rules! __data_structure {
         types [$($field:ty),*]
         annotations [$($child:literal $index:literal $value:ty),*]
     ) => {
-        #[doc = ::core::concat!("The type `", $label, "`, as a type argument.")]
-        pub struct Owned<$($param),*> {
-            types: ::core::marker::PhantomData<fn() -> ($($param,)*)>,
-        }
-
-        impl<$($param),*> ::core::marker::Copy for Owned<$($param),*> {}
-
-        impl<$($param),*> ::core::clone::Clone for Owned<$($param),*> {
-            fn clone(&self) -> Self {
-                *self
-            }
-        }
-
-        impl<$($param),*> ::core::fmt::Debug for Owned<$($param),*> {
-            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                f.write_str($label)
-            }
-        }
+        $crate::__data_owned! { [$($param),*] "type" $label }
 
         const _: () = {
             #[allow(long_running_const_eval)]
@@ -322,6 +305,33 @@ macro_rules! __data_structure {
                 &self,
             ) -> $crate::data::ReadResult<$crate::data::upstream::MessageSize> {
                 self.builder.as_reader().total_size()
+            }
+        }
+    };
+}
+
+/// What names a struct or an interface where a type argument is expected: `kind` says
+/// which of the two in its documentation.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __data_owned {
+    ([$($param:ident),*] $kind:literal $label:literal) => {
+        #[doc = ::core::concat!("The ", $kind, " `", $label, "`, as a type argument.")]
+        pub struct Owned<$($param),*> {
+            types: ::core::marker::PhantomData<fn() -> ($($param,)*)>,
+        }
+
+        impl<$($param),*> ::core::marker::Copy for Owned<$($param),*> {}
+
+        impl<$($param),*> ::core::clone::Clone for Owned<$($param),*> {
+            fn clone(&self) -> Self {
+                *self
+            }
+        }
+
+        impl<$($param),*> ::core::fmt::Debug for Owned<$($param),*> {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                f.write_str($label)
             }
         }
     };

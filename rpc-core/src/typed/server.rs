@@ -140,6 +140,30 @@ fn answer<R>(ticket: &Rc<Ticket>, method: impl FnOnce(Results<R>) -> Result<()>)
     }
 }
 
+/// The methods by which a method learns of its cancellation, for what it holds.
+macro_rules! hears_of_cancellation {
+    () => {
+        /// Whether the caller is no longer interested in the call. A method that runs for
+        /// long should check this now and then, and return any error if so.
+        pub fn is_cancelled(&self) -> bool {
+            self.ticket.is_cancelled()
+        }
+
+        /// Runs a closure on a worker when the caller loses interest before the call is
+        /// answered; at once if it already has. If the call is answered first, the closure
+        /// is dropped then.
+        pub fn on_cancel(&self, closure: impl FnOnce() + Send + 'static) {
+            self.ticket.on_cancel(closure);
+        }
+
+        /// Lets a cancellation interrupt the waits of the method from now on; see
+        /// [`IncomingCall::allow_cancellation`].
+        pub fn allow_cancellation(&self) {
+            self.ticket.allow_cancellation();
+        }
+    };
+}
+
 /// The parameters of a call.
 pub struct Params<P> {
     content: Content<P>,
@@ -161,24 +185,7 @@ impl<P> Params<P> {
         self.content.detach()
     }
 
-    /// Whether the caller is no longer interested in the call. A method that runs for
-    /// long should check this now and then, and return any error if so.
-    pub fn is_cancelled(&self) -> bool {
-        self.ticket.is_cancelled()
-    }
-
-    /// Runs a closure on a worker when the caller loses interest before the call is
-    /// answered; at once if it already has. If the call is answered first, the closure
-    /// is dropped then.
-    pub fn on_cancel(&self, closure: impl FnOnce() + Send + 'static) {
-        self.ticket.on_cancel(closure);
-    }
-
-    /// Lets a cancellation interrupt the waits of the method from now on; see
-    /// [`IncomingCall::allow_cancellation`].
-    pub fn allow_cancellation(&self) {
-        self.ticket.allow_cancellation();
-    }
+    hears_of_cancellation!();
 
     /// The object whose method runs, as a client of one of its interfaces: for an object
     /// that gives itself to others.
@@ -300,20 +307,7 @@ impl<R> Results<R> {
         }
     }
 
-    /// Whether the caller is no longer interested; see [`Params::is_cancelled`].
-    pub fn is_cancelled(&self) -> bool {
-        self.ticket.is_cancelled()
-    }
-
-    /// See [`Params::on_cancel`].
-    pub fn on_cancel(&self, closure: impl FnOnce() + Send + 'static) {
-        self.ticket.on_cancel(closure);
-    }
-
-    /// See [`Params::allow_cancellation`].
-    pub fn allow_cancellation(&self) {
-        self.ticket.allow_cancellation();
-    }
+    hears_of_cancellation!();
 }
 
 impl<R: Owned> Results<R> {
