@@ -92,6 +92,25 @@ impl Gate {
     }
 }
 
+/// Lets [`Vat::serve`](capnp_threads_core::Vat::serve) accept from a listener with the
+/// methods `accept` and `closer`.
+macro_rules! listens {
+    ($listener:ty) => {
+        /// For [`Vat::serve`](capnp_threads_core::Vat::serve).
+        impl capnp_threads_core::network::Listen for $listener {
+            fn next_peer(&self) -> capnp_threads_core::Result<Option<Transport>> {
+                crate::accept::next_peer(self.accept(), &self.closer())
+            }
+
+            fn closing(&self) -> Box<dyn Fn() + Send + Sync> {
+                let closer = self.closer();
+                Box::new(move || closer.close())
+            }
+        }
+    };
+}
+pub(crate) use listens;
+
 /// What an attempt to accept means to a vat that serves.
 pub(crate) fn next_peer(
     attempt: io::Result<Transport>,

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use capnp_threads_core::network::Listen;
 use capnp_threads_core::transport::{Transport, VatId};
 use thiserror::Error;
 
@@ -336,17 +335,7 @@ impl Listener {
     }
 }
 
-/// For [`Vat::serve`](capnp_threads_core::Vat::serve).
-impl Listen for Listener {
-    fn next_peer(&self) -> capnp_threads_core::Result<Option<Transport>> {
-        accept::next_peer(self.accept(), &self.closer())
-    }
-
-    fn closing(&self) -> Box<dyn Fn() + Send + Sync> {
-        let closer = self.closer();
-        Box::new(move || closer.close())
-    }
-}
+accept::listens!(Listener);
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

@@ -9,7 +9,6 @@ use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use capnp_threads_core::network::Listen;
 use capnp_threads_core::transport::{PeerDescription, Transport};
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -286,14 +285,4 @@ impl Listener {
     }
 }
 
-/// For [`Vat::serve`](capnp_threads_core::Vat::serve).
-impl Listen for Listener {
-    fn next_peer(&self) -> capnp_threads_core::Result<Option<Transport>> {
-        accept::next_peer(self.accept(), &self.closer())
-    }
-
-    fn closing(&self) -> Box<dyn Fn() + Send + Sync> {
-        let closer = self.closer();
-        Box::new(move || closer.close())
-    }
-}
+accept::listens!(Listener);
