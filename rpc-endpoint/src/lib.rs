@@ -62,8 +62,6 @@ mod notes;
 mod parameters;
 mod stream;
 #[cfg(test)]
-mod testing;
-#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod trace;

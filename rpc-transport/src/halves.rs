@@ -85,7 +85,8 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-    use crate::testing::{self, Blocked, content, message};
+    use crate::testing;
+    use rpc_testing::{Blocked, content, message};
 
     /// A child process that does what `program` does with its input, and what
     /// is called when its transport is shut down.

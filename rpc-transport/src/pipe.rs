@@ -135,7 +135,7 @@ impl PipeControl {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::testing::Blocked;
+    use rpc_testing::Blocked;
 
     #[test]
     fn a_write_takes_what_there_is_room_for() {

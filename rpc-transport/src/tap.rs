@@ -258,8 +258,9 @@ mod tests {
     use capnp::Word;
 
     use super::*;
-    use crate::testing::{self, content, limits, message};
+    use crate::testing::{self, limits};
     use crate::{memory, unix};
+    use rpc_testing::{content, message};
 
     /// Collects lines.
     #[derive(Clone, Default)]

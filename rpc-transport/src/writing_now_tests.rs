@@ -9,8 +9,8 @@ use capnp_threads_core::message::Message;
 use capnp_threads_core::transport::Transport;
 
 use crate::tap::tap;
-use crate::testing::{content, message};
 use crate::{memory, tcp, tls, unix};
+use rpc_testing::{content, message};
 
 fn tcp_pair() -> (Transport, Transport) {
     let listener = tcp::Listener::bind(("127.0.0.1", 0)).unwrap();

@@ -381,7 +381,7 @@ fn a_connect_does_not_end_with_the_dial_of_one_that_had_less_time() {
     let connect = |timeout| {
         let (here, address) = (here.clone(), listener.address());
         let hints = ConnectHints::new().timeout(timeout);
-        crate::testing::Blocked::spawn(move || here.connect(&address, hints))
+        rpc_testing::Blocked::spawn(move || here.connect(&address, hints))
     };
     // The second one waits for the dial of the first.
     let (hasty, patient) = (connect(Duration::from_millis(50)), connect(AMPLE));

@@ -5,7 +5,7 @@ use std::thread;
 
 use super::raw::{Raw, RawListener, greater, hello};
 use super::*;
-use crate::testing::Blocked;
+use rpc_testing::Blocked;
 
 const OLD: [Dialect; 2] = [Dialect::Original, Dialect::Versioned];
 

@@ -163,7 +163,7 @@ fn a_peer_that_is_being_dialled_is_dropped() {
     let here = Arc::new(endpoint(&network));
     let listener = super::raw::RawListener::new();
     let address = listener.address();
-    let connecting = crate::testing::Blocked::spawn({
+    let connecting = rpc_testing::Blocked::spawn({
         let (here, address) = (here.clone(), address.clone());
         move || here.connect(&address, ConnectHints::new()).unwrap_err()
     });

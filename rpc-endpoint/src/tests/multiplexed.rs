@@ -4,7 +4,7 @@ use std::thread;
 
 use super::raw::{Raw, RawListener, bytes, greater};
 use super::*;
-use crate::testing::Blocked;
+use rpc_testing::Blocked;
 
 const VERSION: u32 = 0x4d55_0001;
 const WINDOW: u32 = 64 << 10;

@@ -8,8 +8,8 @@ use capnp_threads_core::network::{Accepted, Reached, VatNetwork};
 use capnp_threads_core::transport::{Received, Transport, TransportError};
 
 use super::*;
-use crate::testing::{Blocked, content, message};
 use crate::vats::hello::{self, Hello, Kind};
+use rpc_testing::{Blocked, content, message};
 
 /// The scripted vat, Alice, and the one that is tested, Bob.
 struct Pair {

@@ -1,8 +1,7 @@
 //! Waiting for what happens.
 
-use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, mpsc};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
 
 use super::watchdog;
 
@@ -40,36 +39,5 @@ impl Event {
     pub fn wait(&self) {
         let guard = self.0.0.lock().unwrap();
         drop(self.0.1.wait_while(guard, |happened| !*happened).unwrap());
-    }
-}
-
-/// A thread that has gone to sleep in its work.
-#[derive(Debug)]
-pub struct Blocked<T>(JoinHandle<T>);
-
-impl<T: Send + 'static> Blocked<T> {
-    /// Starts a thread and waits until the system says that it sleeps. Panics if the
-    /// thread ends instead.
-    pub fn spawn(work: impl FnOnce() -> T + Send + 'static) -> Self {
-        let (send, receive) = mpsc::channel();
-        let thread = thread::spawn(move || {
-            // The link leads to the thread's own folder.
-            send.send(std::fs::read_link("/proc/thread-self").unwrap()).unwrap();
-            work()
-        });
-        let status = Path::new("/proc").join(receive.recv().unwrap()).join("stat");
-        // The state follows the name, which is in parentheses.
-        let asleep = || match std::fs::read_to_string(&status) {
-            Ok(text) => text.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S')),
-            Err(_) => thread.is_finished(),
-        };
-        until("a thread to fall asleep", || asleep() || thread.is_finished());
-        assert!(!thread.is_finished(), "the thread ended instead of blocking");
-        Blocked(thread)
-    }
-
-    /// Waits for the end of the work, and returns what came of it.
-    pub fn join(self) -> T {
-        self.0.join().unwrap()
     }
 }

@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 use proptest::prelude::*;
 
 use super::{FramedReader, FramedWriter};
-use crate::testing::{content, limits, message};
+use crate::testing::limits;
+use rpc_testing::{content, message};
 
 /// Gives bytes out in the pieces that it is told to, then in full, and reports
 /// an interruption for a piece of no bytes.

@@ -11,7 +11,8 @@ use capnp_threads_core::transport::MessageWriter;
 use parking_lot::Mutex;
 
 use super::FramedWriter;
-use crate::testing::{identities, message, message_with, pipe_end};
+use crate::testing::{identities, message_with, pipe_end};
+use rpc_testing::message;
 
 /// Notes each call: how many bytes it took, and which file descriptors.
 #[derive(Clone, Default)]

@@ -1,7 +1,8 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::testing::{self, Blocked, content, limits, message};
+use crate::testing::{self, limits};
+use rpc_testing::{Blocked, content, message};
 
 type Pair = fn() -> (Transport, Transport);
 const PAIRS: [Pair; 4] = [

@@ -3,7 +3,8 @@
 use std::io::Write;
 
 use super::*;
-use crate::testing::{self, Blocked};
+use crate::testing;
+use rpc_testing::Blocked;
 
 fn pair_at(address: &str) -> (Transport, Transport) {
     let listener = Listener::bind(address).unwrap();

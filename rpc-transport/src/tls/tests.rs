@@ -14,7 +14,8 @@ use rustls::{Connection, StreamOwned};
 
 use super::testing::{Authority, both, pair};
 use super::{Authorities, Certificate, Listener, TlsClient, TlsServer, provider};
-use crate::testing::{self, TemporaryDirectory, content, message};
+use crate::testing::{self, TemporaryDirectory};
+use rpc_testing::{content, message};
 
 fn listen(server: &TlsServer) -> Listener {
     server.listen(("127.0.0.1", 0)).unwrap()

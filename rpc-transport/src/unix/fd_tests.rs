@@ -16,10 +16,9 @@ use rustix::io::FdFlags;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
 use super::{from_stream, pair};
-use crate::testing::{
-    Blocked, content, identities, limits, message, message_with, pipe_end, read_to_end,
-};
+use crate::testing::{identities, limits, message_with, pipe_end, read_to_end};
 use crate::{memory, tcp};
+use rpc_testing::{Blocked, content, message};
 
 /// Sends bytes and file descriptors as a peer may that is not ours.
 fn send(socket: &UnixStream, bytes: &[u8], fds: &[BorrowedFd<'_>]) {

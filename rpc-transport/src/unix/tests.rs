@@ -7,7 +7,8 @@ use std::thread;
 
 use super::claim::Lock;
 use super::*;
-use crate::testing::{self, Blocked, TemporaryDirectory};
+use crate::testing::{self, TemporaryDirectory};
+use rpc_testing::Blocked;
 
 #[test]
 fn messages_pass_both_ways() {

@@ -5,7 +5,8 @@ use capnp_threads_core::transport::{MessageReader, MessageWriter};
 
 use super::*;
 use crate::framing::{FramedReader, FramedWriter};
-use crate::testing::{identities, limits, message, pipe_end, read_to_end};
+use crate::testing::{identities, limits, pipe_end, read_to_end};
+use rpc_testing::message;
 
 /// Gives out what it was told to, read by read: bytes, and what comes with their
 /// first.

@@ -1,8 +1,11 @@
-//! What the tests of several modules use.
+//! What the tests of several packages share: threads that are known to sleep, and messages
+//! that can be told apart.
+//!
+//! All of it panics where a test has to fail.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
@@ -11,7 +14,7 @@ use capnp_threads_core::message::Message;
 
 /// A message whose segments have these lengths in words and whose bytes all
 /// depend on `seed` and on where they are.
-pub(crate) fn message(seed: usize, lengths: &[u32]) -> Message {
+pub fn message(seed: usize, lengths: &[u32]) -> Message {
     let total = lengths.iter().map(|length| *length as usize).sum();
     let mut words = Word::allocate_zeroed_vec(total);
     for (index, byte) in Word::words_to_bytes_mut(&mut words).iter_mut().enumerate() {
@@ -21,21 +24,25 @@ pub(crate) fn message(seed: usize, lengths: &[u32]) -> Message {
 }
 
 /// The content of every segment, to compare messages by.
-pub(crate) fn content(message: &Message) -> Vec<Vec<u8>> {
+pub fn content(message: &Message) -> Vec<Vec<u8>> {
     message.segments().map(<[u8]>::to_vec).collect()
 }
 
-/// A thread that is known to have gone to sleep in what it was given to do.
-pub(crate) struct Blocked<T>(JoinHandle<T>);
+/// A thread that has gone to sleep in its work.
+#[derive(Debug)]
+pub struct Blocked<T>(JoinHandle<T>);
 
 impl<T: Send + 'static> Blocked<T> {
-    pub(crate) fn spawn(work: impl FnOnce() -> T + Send + 'static) -> Self {
+    /// Starts a thread and waits until the system says that it sleeps. Panics if the
+    /// thread ends instead.
+    pub fn spawn(work: impl FnOnce() -> T + Send + 'static) -> Self {
         let (send, receive) = mpsc::channel();
         let thread = thread::spawn(move || {
-            send.send(status_file()).unwrap();
+            // The link leads to the thread's own folder.
+            send.send(fs::read_link("/proc/thread-self").unwrap()).unwrap();
             work()
         });
-        let status: PathBuf = receive.recv().unwrap();
+        let status = Path::new("/proc").join(receive.recv().unwrap()).join("stat");
         // The state follows the name, which is in parentheses.
         let asleep = || match fs::read_to_string(&status) {
             Ok(text) => text.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S')),
@@ -44,17 +51,12 @@ impl<T: Send + 'static> Blocked<T> {
         while !asleep() && !thread.is_finished() {
             thread::yield_now();
         }
-        assert!(!thread.is_finished(), "it should have blocked");
+        assert!(!thread.is_finished(), "the thread ended instead of blocking");
         Blocked(thread)
     }
 
-    pub(crate) fn join(self) -> T {
+    /// Waits for the end of the work, and returns what came of it.
+    pub fn join(self) -> T {
         self.0.join().unwrap()
     }
-}
-
-/// Where Linux tells what the calling thread is doing.
-fn status_file() -> PathBuf {
-    let task = fs::read_link("/proc/thread-self").unwrap();
-    PathBuf::from("/proc").join(task).join("stat")
 }
