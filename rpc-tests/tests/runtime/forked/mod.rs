@@ -3,6 +3,7 @@
 
 mod connections;
 mod endpoints;
+mod stores;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::{io, mem};
