@@ -26,7 +26,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use capnp_threads_core::network::Listen;
 use capnp_threads_core::transport::{PeerDescription, Transport};
 use parking_lot::{Condvar, Mutex};
 use rustix::event::{PollFd, PollFlags};
@@ -145,17 +144,7 @@ impl Listener {
     }
 }
 
-/// For [`Vat::serve`](capnp_threads_core::Vat::serve).
-impl Listen for Listener {
-    fn next_peer(&self) -> capnp_threads_core::Result<Option<Transport>> {
-        accept::next_peer(self.accept(), &self.closer)
-    }
-
-    fn closing(&self) -> Box<dyn Fn() + Send + Sync> {
-        let closer = self.closer();
-        Box::new(move || closer.close())
-    }
-}
+accept::listens!(Listener);
 
 impl Drop for Listener {
     fn drop(&mut self) {

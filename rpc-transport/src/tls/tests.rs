@@ -382,7 +382,7 @@ fn closing_ends_accepting_and_frees_the_address() {
     let address = listener.local_addr();
     let stalled = dial(&listener);
     let closer = listener.closer();
-    let blocked = testing::Blocked::spawn(move || (listener.accept().err().unwrap(), listener));
+    let blocked = rpc_testing::Blocked::spawn(move || (listener.accept().err().unwrap(), listener));
     closer.close();
     let (error, listener) = blocked.join();
     assert_eq!(error.kind(), io::ErrorKind::NotConnected);
