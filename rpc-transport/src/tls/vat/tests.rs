@@ -8,8 +8,9 @@ use std::thread;
 use rustls::sign::SingleCertAndKey;
 
 use super::*;
-use crate::testing::{self, TemporaryDirectory, message};
+use crate::testing::{self, TemporaryDirectory};
 use crate::tls::testing::Authority;
+use rpc_testing::message;
 
 fn local() -> Address {
     "127.0.0.1:0".parse().unwrap()
