@@ -1,7 +1,8 @@
 //! Embargoes, and what keeps calls in order while promises resolve.
 
+use super::actor::Actor;
 use super::content;
-use super::net::{self, Call, Net, limits};
+use super::net::{self, Call, End, Net, limits};
 use super::raw::{self, Raw, call, disembargo, finish, lift, on, on_field, promised, ret};
 use crate::cap::client::Client;
 use crate::cap::promise::promise;
@@ -56,6 +57,24 @@ fn with_called_field(net: Net, given: &[Client]) -> Called {
     Called { raw, promised, early, held: (server, asked) }
 }
 
+/// Vat A has called an object of B (label 10) that answers with what it is given: an object
+/// of A's own.
+struct Echoed {
+    net: Net,
+    ends: [End; 2],
+    own: Actor,
+    remote: Client,
+    echo: Call,
+}
+
+fn with_echo() -> Echoed {
+    let (mut net, ends, server, remote) = net::pair();
+    server.echo();
+    let (own, given) = net.object("own");
+    let echo = net.call(&remote, 10, &[given]);
+    Echoed { net, ends, own, remote, echo }
+}
+
 impl Called {
     /// A call through the promise.
     fn call(&mut self, label: u64) -> Call {
@@ -73,10 +92,7 @@ impl Called {
 /// Note [embargo]: an embargo keeps calls 0 to 5 in order.
 #[test]
 fn calls_after_the_return_wait_for_those_that_were_pipelined_before() {
-    let (mut net, [a, b], server, remote) = net::pair();
-    server.echo();
-    let (own, given) = net.object("own");
-    let echo = net.call(&remote, 10, &[given]);
+    let Echoed { mut net, ends: [a, b], own, remote, echo } = with_echo();
     let field = echo.pipelined(0);
     let mut calls: Vec<Call> = (0..3).map(|label| net.call(&field, label, &[])).collect();
     net.step(a, "call 0 on 0 (10) [senderHosted 0]");
@@ -108,10 +124,7 @@ fn calls_after_the_return_wait_for_those_that_were_pipelined_before() {
 /// Note [embargo]: there is nothing to wait for.
 #[test]
 fn there_is_no_embargo_when_nothing_was_sent_through_the_promise() {
-    let (mut net, [a, b], server, remote) = net::pair();
-    server.echo();
-    let (own, given) = net.object("own");
-    let echo = net.call(&remote, 10, &[given]);
+    let Echoed { mut net, ends: [a, b], own, remote, echo } = with_echo();
     let field = echo.pipelined(0);
     net.step(a, "call 0 on 0 (10) [senderHosted 0]");
     net.step(b, "return 0 results (10) [receiverHosted 0]");
@@ -278,10 +291,7 @@ fn what_an_embargo_held_back_takes_the_path_that_was_described_meanwhile() {
 /// pipelined calls either.
 #[test]
 fn a_reader_of_the_results_is_not_ahead_of_the_pipelined_calls() {
-    let (mut net, [a, b], server, remote) = net::pair();
-    server.echo();
-    let (own, given) = net.object("own");
-    let echo = net.call(&remote, 10, &[given]);
+    let Echoed { mut net, ends: [a, b], own, remote, echo } = with_echo();
     let piped = net.call(&echo.pipelined(0), 1, &[]);
     net.step(a, "call 0 on 0 (10) [senderHosted 0]");
     net.step(b, "return 0 results (10) [receiverHosted 0]");
