@@ -60,16 +60,16 @@ struct Inner {
     details: Vec<(u64, Vec<u8>)>,
     /// What only debug mode tells a peer.
     internal: String,
-    origin: Origin,
+    cause: Cause,
     /// What the error costs the peer that sent it.
     held: Option<Charge>,
     /// Where in this process the error was made; `None` if a peer sent it.
     location: Option<&'static Location<'static>>,
 }
 
-/// What an error comes from. Peers are not told.
+/// What has caused an error. Peers are not told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Origin {
+enum Cause {
     Usual,
     /// A method's wait was ended because its call was cancelled.
     Cancellation,
@@ -99,7 +99,7 @@ impl Error {
             trace: String::new(),
             details: Vec::new(),
             internal: String::new(),
-            origin: Origin::Usual,
+            cause: Cause::Usual,
             held: None,
             location: Some(Location::caller()),
         }))
@@ -136,9 +136,9 @@ impl Error {
         trace: String,
         details: Vec<(u64, Vec<u8>)>,
     ) -> Self {
-        let (internal, origin) = (String::new(), Origin::Usual);
+        let (internal, cause) = (String::new(), Cause::Usual);
         let (held, location) = (None, None);
-        let inner = Inner { kind, reason, trace, details, internal, origin, held, location };
+        let inner = Inner { kind, reason, trace, details, internal, cause, held, location };
         Error(Arc::new(inner))
     }
 
@@ -147,13 +147,13 @@ impl Error {
     #[track_caller]
     pub(crate) fn cancelled() -> Self {
         Self::failed("the call that this method runs for was cancelled")
-            .change(|inner| inner.origin = Origin::Cancellation)
+            .change(|inner| inner.cause = Cause::Cancellation)
     }
 
     /// The error of something for which the time was over. Its kind is `Overloaded`.
     #[track_caller]
     pub fn timed_out(how_far: Timeout, reason: impl Into<String>) -> Self {
-        Self::overloaded(reason).change(|inner| inner.origin = Origin::Timeout(how_far))
+        Self::overloaded(reason).change(|inner| inner.cause = Cause::Timeout(how_far))
     }
 
     /// Whether this process gave up because the time that it allowed was over. The
@@ -182,9 +182,9 @@ impl Error {
     /// assert!(!may_be_repeated(&Error::timed_out(Timeout::MayHaveRun, "no answer")));
     /// ```
     pub fn timeout(&self) -> Option<Timeout> {
-        match self.0.origin {
-            Origin::Timeout(how_far) => Some(how_far),
-            Origin::Usual | Origin::Cancellation => None,
+        match self.0.cause {
+            Cause::Timeout(how_far) => Some(how_far),
+            Cause::Usual | Cause::Cancellation => None,
         }
     }
 
@@ -211,7 +211,7 @@ impl Error {
     /// The error's kind is `Failed`; a peer that is told the error cannot see the
     /// difference.
     pub fn is_cancellation(&self) -> bool {
-        self.0.origin == Origin::Cancellation
+        self.0.cause == Cause::Cancellation
     }
 
     fn change(&self, change: impl FnOnce(&mut Inner)) -> Self {
@@ -221,7 +221,7 @@ impl Error {
             trace: self.0.trace.clone(),
             details: self.0.details.clone(),
             internal: self.0.internal.clone(),
-            origin: self.0.origin,
+            cause: self.0.cause,
             held: self.0.held.as_ref().map(Charge::again),
             location: self.0.location,
         };

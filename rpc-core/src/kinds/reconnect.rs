@@ -275,7 +275,7 @@ impl Connecting {
 impl Drop for Connecting {
     fn drop(&mut self) {
         self.settle(Err(Error::overloaded(
-            "connecting anew has panicked, or no worker was free for it; try again later",
+            "connecting again panicked, or no worker was free for it; try again later",
         )));
     }
 }

@@ -27,8 +27,8 @@ pub(super) fn drain(connections: &[Arc<Shared>], deadline: Deadline) -> bool {
     if running > 0 {
         tracing::warn!(
             connections = running,
-            "threads of drained connections do not end: what they supervise does not look at \
-             its token"
+            "threads of drained connections do not end: supervised threads do not heed their \
+             stop tokens"
         );
     }
     unanswered == 0

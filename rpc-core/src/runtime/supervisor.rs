@@ -115,12 +115,14 @@ impl Supervisor {
         let name: String = name.into();
         if name.contains('\0') {
             return Err(Error::failed(format!(
-                "a thread cannot be called {name:?}: names of threads have no NUL character"
+                "a thread cannot be called {name:?}: a thread's name cannot contain a NUL character"
             )));
         }
         let mut state = self.shared.state.lock();
         if state.phase == Phase::Stopped {
-            return Err(Error::disconnected("what this work was for has ended"));
+            return Err(Error::disconnected(
+                "the connection or the object that this thread was to end with has ended",
+            ));
         }
         let token = self.token();
         let handle = std::thread::Builder::new()

@@ -42,7 +42,7 @@ impl VatConfig {
     fn check(&self) -> Result<()> {
         if self.name.contains('\0') {
             return Err(Error::failed(format!(
-                "VatConfig::name is {:?}, and names of threads have no NUL character",
+                "VatConfig::name is {:?}, but a thread's name cannot contain a NUL character",
                 self.name
             )));
         }

@@ -62,7 +62,7 @@ pub(crate) struct Door {
 struct State {
     phase: Phase,
     inside: u32,
-    by_peer: HashMap<Origin, u32>,
+    by_peer: HashMap<Source, u32>,
     watched: Timetable<Watched>,
     /// Refused peers, in the order in which they were refused.
     lingering: VecDeque<(Instant, Lingering)>,
@@ -79,7 +79,7 @@ enum Phase {
 
 /// What counts as one peer for the limit on connections of one peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Origin {
+enum Source {
     V4(Ipv4Addr),
     /// The network part of an IPv6 address.
     V6([u16; 4]),
@@ -146,7 +146,11 @@ impl Door {
         std::thread::Builder::new()
             .name("rpc-door".into())
             .spawn(move || watching.watch())
-            .map_err(|error| Error::overloaded(format!("no thread to watch with: {error}")))?;
+            .map_err(|error| {
+                Error::overloaded(format!(
+                    "no thread could be started to watch the connections: {error}"
+                ))
+            })?;
         Ok(door)
     }
 
@@ -172,7 +176,7 @@ impl Door {
     /// # Errors
     /// What to tell a peer for which there is none.
     pub(crate) fn admit(self: &Arc<Self>, peer: &PeerDescription) -> Result<Place> {
-        let origin = Origin::of(peer);
+        let source = Source::of(peer);
         let mut state = self.state.lock();
         if state.inside >= self.limits.connections {
             return Err(Error::overloaded(format!(
@@ -180,8 +184,8 @@ impl Door {
                 state.inside
             )));
         }
-        if let Some(origin) = origin {
-            let count = state.by_peer.entry(origin).or_default();
+        if let Some(source) = source {
+            let count = state.by_peer.entry(source).or_default();
             if *count >= self.limits.connections_per_peer {
                 return Err(Error::overloaded(format!(
                     "this vat has {count} connections with you, its limit; close some first"
@@ -190,7 +194,7 @@ impl Door {
             *count += 1;
         }
         state.inside += 1;
-        Ok(Place { door: Arc::clone(self), origin, number: None })
+        Ok(Place { door: Arc::clone(self), source, number: None })
     }
 
     /// Sends a peer away, and tells it why.
@@ -314,16 +318,16 @@ impl Door {
         connection.abort_unlogged(Error::disconnected(reason));
     }
 
-    fn leave(&self, origin: Option<Origin>, number: Option<u64>) {
+    fn leave(&self, source: Option<Source>, number: Option<u64>) {
         let (watched, called) = {
             let mut state = self.state.lock();
             state.inside -= 1;
-            if let Some(origin) = origin
-                && let Some(count) = state.by_peer.get_mut(&origin)
+            if let Some(source) = source
+                && let Some(count) = state.by_peer.get_mut(&source)
             {
                 *count -= 1;
                 if *count == 0 {
-                    state.by_peer.remove(&origin);
+                    state.by_peer.remove(&source);
                     state.by_peer.give_back(KEPT);
                 }
             }
@@ -363,31 +367,31 @@ fn tell(transport: &mut Transport, error: Error) -> bool {
     matches!(written, Ok(Ok(true)))
 }
 
-impl Origin {
+impl Source {
     fn of(peer: &PeerDescription) -> Option<Self> {
         if let Some(socket) = peer.socket {
             return Some(match socket.ip() {
-                IpAddr::V4(v4) => Origin::V4(v4),
+                IpAddr::V4(v4) => Source::V4(v4),
                 IpAddr::V6(v6) => {
                     let [a, b, c, d, ..] = v6.segments();
-                    v6.to_ipv4_mapped().map_or(Origin::V6([a, b, c, d]), Origin::V4)
+                    v6.to_ipv4_mapped().map_or(Source::V6([a, b, c, d]), Source::V4)
                 }
             });
         }
-        peer.credentials.map(|process| Origin::User(process.uid))
+        peer.credentials.map(|process| Source::User(process.uid))
     }
 }
 
 /// The place of one connection. It is free again when this is dropped.
 pub(crate) struct Place {
     door: Arc<Door>,
-    origin: Option<Origin>,
+    source: Option<Source>,
     number: Option<u64>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.door.leave(self.origin, self.number);
+        self.door.leave(self.source, self.number);
     }
 }
 

@@ -20,7 +20,7 @@ use crate::work::waiting::{self, Look};
 const CROSSED_TIMEOUT: Duration = Duration::from_secs(10);
 
 fn shutting_down() -> Error {
-    Error::disconnected("this vat is shutting down and connects to nobody any more")
+    Error::disconnected("this vat is shutting down and makes no more connections")
 }
 
 /// While this exists, its thread is the one that connects to a peer.
