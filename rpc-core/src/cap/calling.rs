@@ -16,6 +16,7 @@ use crate::error::{Error, Result, Timeout};
 use crate::wire::Hint;
 use crate::work::origin;
 use crate::work::own_call::{self, OwnCall};
+use crate::work::progress::Means;
 use crate::work::role;
 use crate::work::room::{Permit, Room};
 
@@ -198,7 +199,7 @@ impl Client {
             return Ok(());
         }
         effects::catch_up();
-        stream.wait_for_room()
+        stream.wait_for_room(&self.means())
     }
 
     /// A place for a streaming call; `None` if the stream's window or the connection has no
@@ -242,7 +243,7 @@ impl Client {
     fn finish_stream_before(&self, deadline: Deadline) -> Result<()> {
         let stream = self.stream();
         effects::catch_up();
-        stream.wait_until_empty(deadline)
+        stream.wait_until_empty(&self.means(), deadline)
     }
 
     /// Determines where a call goes now and what its deadline is, and waits for room there.
@@ -290,6 +291,14 @@ impl Client {
         };
         drop(inner);
         Some(Place { target, permit, deadline })
+    }
+
+    /// What brings the calls on this forward.
+    fn means(&self) -> Means {
+        let (target, _) = self.destination();
+        let inner = target.innermost_behind();
+        let connection = target.connection().or_else(|| inner.as_ref()?.connection());
+        connection.and_then(|connection| connection.room().means())
     }
 
     /// If this very reference only stands in front of another capability, the first one

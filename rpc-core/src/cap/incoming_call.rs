@@ -12,7 +12,7 @@ use super::payload::Payload;
 use crate::error::{Error, Result};
 use crate::transport::PeerDescription;
 use crate::work::executor::{Executor, Job};
-use crate::work::interrupt;
+use crate::work::{hands, interrupt};
 
 /// A call that has reached an object of this process.
 ///
@@ -134,6 +134,12 @@ impl IncomingCall {
         // so that their release is counted by then.
         self.params = None;
         self.cell.complete(outcome);
+    }
+
+    /// As [`respond`](Self::respond), where the method has returned.
+    pub(crate) fn respond_at_end(self, outcome: Result<Payload>) {
+        let _keeps = hands::answers(Arc::as_ptr(&self.cell) as usize);
+        self.respond(outcome);
     }
 
     /// Answers a call of a streaming method. If the call fails, every later call on the

@@ -26,6 +26,7 @@ use crate::panics::{self, Panicked};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::work::executor::{Calls, Executor, Job};
+use crate::work::hands;
 use crate::work::interrupt::Detached;
 use crate::work::origin::{self, Origin};
 use crate::work::own_call;
@@ -59,6 +60,13 @@ pub trait Dispatch: Send + Sync + 'static {
         None
     }
 
+    /// Whether a method does nothing more once it has answered its call: so of the objects
+    /// of generated interfaces. A proxy may go on behind what it calls.
+    #[doc(hidden)]
+    fn ends_with_answer(&self) -> bool {
+        false
+    }
+
     /// The file descriptor that travels with a capability of this object over
     /// connections that carry file descriptors. Called once, when the object is made
     /// callable.
@@ -90,6 +98,8 @@ pub(crate) struct LocalObject {
     server: Option<Arc<dyn Dispatch>>,
     fd: Option<SharedFd>,
     concurrency: Concurrency,
+    /// What the server says of itself.
+    ends_with_answer: bool,
     executor: Arc<dyn Executor>,
     mailbox: Mutex<Mailbox>,
     /// The next place in the mailbox.
@@ -108,6 +118,7 @@ impl LocalObject {
         Arc::new(LocalObject {
             // The capability is useful even without its descriptor.
             fd: panics::caught("Dispatch::fd", || server.fd()).ok().flatten(),
+            ends_with_answer: server.ends_with_answer(),
             server: Some(server),
             concurrency,
             executor,
@@ -181,10 +192,16 @@ impl LocalObject {
                 Concurrency::Serial | Concurrency::Concurrent => {
                     role::set_pace(if last { Pace::Calm } else { Pace::Busy });
                     role::work_for(for_whom);
+                    let _runs = self
+                        .ends_with_answer
+                        .then(|| hands::Runs::begin(Arc::as_ptr(&call.cell) as usize));
                     self.begin(call);
                 }
             }
             taken = self.mailbox.lock().next();
+            if taken.is_some() {
+                role::let_go_of_kept_job();
+            }
         }
     }
 

@@ -22,6 +22,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, Result, Timeout};
 use crate::flow::FlowController;
 use crate::sync::Mutex;
+use crate::work::progress::Means;
 use crate::work::waiting::{self, Called, Waiters};
 
 /// The window of one capability, and the messages that fill it.
@@ -79,9 +80,9 @@ impl Stream {
     /// # Errors
     /// The error of a message that failed in the meantime, or the error that ends the
     /// wait.
-    pub(crate) fn wait_for_room(&self) -> Result<()> {
+    pub(crate) fn wait_for_room(&self, means: &Means) -> Result<()> {
         let mut enough = State::has_room as fn(&State) -> bool;
-        self.wait(Deadline::NEVER, |state| {
+        self.wait(means, Deadline::NEVER, |state| {
             let found = enough(state);
             enough = State::is_half_empty;
             found
@@ -98,13 +99,20 @@ impl Stream {
     ///
     /// # Errors
     /// The error of a message that failed, or the error that ends the wait.
-    pub(crate) fn wait_until_empty(&self, deadline: Deadline) -> Result<()> {
-        self.wait(deadline, |state| state.in_flight == 0)
+    pub(crate) fn wait_until_empty(&self, means: &Means, deadline: Deadline) -> Result<()> {
+        self.wait(means, deadline, |state| state.in_flight == 0)
     }
 
-    /// Waits until the stream has failed, or is in the wanted state.
-    fn wait(&self, deadline: Deadline, mut is_wanted: impl FnMut(&State) -> bool) -> Result<()> {
-        let end = waiting::wait(
+    /// Waits until the stream has failed, or is in the wanted state. `means` bring that
+    /// forward: Note [progress].
+    fn wait(
+        &self,
+        means: &Means,
+        deadline: Deadline,
+        mut is_wanted: impl FnMut(&State) -> bool,
+    ) -> Result<()> {
+        let end = waiting::wait_by(
+            |_| means.clone(),
             &self.state,
             |state| &mut state.waiters,
             deadline,
@@ -193,7 +201,7 @@ mod tests {
         first.answered(None);
         assert!(stream.has_room());
         second.answered(None);
-        stream.wait_until_empty(Deadline::NEVER).unwrap();
+        stream.wait_until_empty(&None, Deadline::NEVER).unwrap();
     }
 
     #[test]
@@ -214,8 +222,8 @@ mod tests {
         let second = stream.send(60).unwrap();
         first.answered(Some(&Error::failed("one")));
         second.answered(Some(&Error::failed("two")));
-        assert_eq!(stream.wait_for_room().unwrap_err().reason(), "one");
+        assert_eq!(stream.wait_for_room(&None).unwrap_err().reason(), "one");
         assert_eq!(stream.send(1).err().unwrap().reason(), "one");
-        assert_eq!(stream.wait_until_empty(Deadline::NEVER).unwrap_err().reason(), "one");
+        assert_eq!(stream.wait_until_empty(&None, Deadline::NEVER).unwrap_err().reason(), "one");
     }
 }

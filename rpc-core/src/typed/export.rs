@@ -205,6 +205,10 @@ where
         &self.server
     }
 
+    fn ends_with_answer(&self) -> bool {
+        true
+    }
+
     fn fd(&self) -> Option<SharedFd> {
         self.config.fd.clone()
     }

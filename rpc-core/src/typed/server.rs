@@ -126,7 +126,7 @@ fn answer<R>(ticket: &Rc<Ticket>, method: impl FnOnce(Results<R>) -> Result<()>)
     let outcome = method(Results { ticket: Rc::clone(ticket), draft: None, results: PhantomData });
     let stage = ticket.call.replace(Stage::Closed);
     match (stage, outcome) {
-        (Stage::Open(call), Ok(())) => call.respond(match ticket.left.take() {
+        (Stage::Open(call), Ok(())) => call.respond_at_end(match ticket.left.take() {
             Some(Left::Draft(draft)) => Ok(draft.finish()),
             Some(Left::Nothing) => Ok(PayloadBuilder::for_results().finish(Vec::new())),
             None => Err(Error::failed(
@@ -134,7 +134,7 @@ fn answer<R>(ticket: &Rc<Ticket>, method: impl FnOnce(Results<R>) -> Result<()>)
                  it should defer them to answer later",
             )),
         }),
-        (Stage::Open(call), Err(error)) => call.respond(Err(error)),
+        (Stage::Open(call), Err(error)) => call.respond_at_end(Err(error)),
         (Stage::Deferred(deferral), Err(error)) => deferral.respond(Err(error)),
         (Stage::Deferred(_), Ok(())) | (Stage::Closed, _) => {}
     }

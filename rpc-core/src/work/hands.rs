@@ -1,8 +1,19 @@
-//! Workers that read while they have nothing else to do.
+//! Workers that keep a job for themselves, so that no other one is woken for it.
 //!
-//! A worker that makes progress (Note [progress]) finds jobs. The first one it keeps for
-//! itself: it need not be woken for it. Everything else goes to other workers, because the
-//! job may block.
+//! Note [kept jobs]
+//!
+//! A worker keeps the first job to which something leads that it does with nothing else
+//! left to do:
+//!
+//! - It makes progress (Note [progress]), because it is idle.
+//! - It answers a call whose method has returned. The answer may let calls go on that were
+//!   waiting for it, such as the next one of a chain.
+//!
+//! Everything else goes to other workers, because the job may block. So does a kept job if
+//! there is more to do than was known, such as another call in the object's mailbox. After
+//! the answer of a method that was called by other code than this library's, that code may
+//! go on for long. Such an object does not say that its
+//! [methods end with their answers](crate::untyped::Dispatch), and nothing is kept there.
 
 use std::cell::{Cell, RefCell};
 
@@ -49,11 +60,67 @@ pub(super) struct Idle {
     post: Post,
 }
 
+/// Why a worker may keep a job.
+#[derive(Clone, Copy)]
+pub(super) enum Free {
+    Idle(Post),
+    /// The job that it has is as good as over.
+    Ending,
+}
+
 crate::sync::thread_local! {
-    /// The worker that this thread is, while it may keep a job.
-    static FREE: Cell<Option<(PoolId, Post)>> = const { Cell::new(None) };
+    /// The pool of which this thread is a worker.
+    static WORKER: Cell<Option<PoolId>> = const { Cell::new(None) };
+    /// The address of the call that this worker runs, or 0. No other method is on its stack,
+    /// and with the answer the method is over.
+    static ENDS: Cell<usize> = const { Cell::new(0) };
+    /// Whether this worker may keep a job of this pool.
+    static FREE: Cell<Option<(PoolId, Free)>> = const { Cell::new(None) };
     /// The job that it keeps.
     static KEPT: RefCell<Option<Job>> = const { RefCell::new(None) };
+}
+
+/// Lets the thread keep nothing more when it is dropped.
+pub(crate) struct Closed(());
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        FREE.with(|free| free.set(None));
+    }
+}
+
+/// Makes this thread a worker of a pool.
+pub(super) fn work_in(pool: PoolId) {
+    WORKER.with(|worker| worker.set(Some(pool)));
+}
+
+/// While this exists, this worker runs a call that ends with its answer.
+pub(crate) struct Runs(());
+
+impl Runs {
+    /// `call` is the address of the call.
+    pub(crate) fn begin(call: usize) -> Self {
+        ENDS.with(|ends| ends.set(call));
+        Runs(())
+    }
+}
+
+impl Drop for Runs {
+    fn drop(&mut self) {
+        ENDS.with(|ends| ends.set(0));
+    }
+}
+
+/// Lets this worker keep the first job to which the answer of this call leads, until the
+/// guard is dropped.
+pub(crate) fn answers(call: usize) -> Option<Closed> {
+    if ENDS.try_with(Cell::get) != Ok(call) {
+        return None;
+    }
+    let pool = WORKER.with(Cell::get)?;
+    ENDS.with(|ends| ends.set(0));
+    FREE.with(|free| free.set(Some((pool, Free::Ending))));
+    Some(Closed(()))
 }
 
 impl Idle {
@@ -64,15 +131,8 @@ impl Idle {
 
 impl Hands for Idle {
     fn keep_first(&self, work: &mut dyn FnMut()) -> bool {
-        /// Lets the thread keep nothing more, even after a panic.
-        struct Closed;
-        impl Drop for Closed {
-            fn drop(&mut self) {
-                FREE.with(|free| free.set(None));
-            }
-        }
-        FREE.with(|free| free.set(Some((self.pool, self.post))));
-        let closed = Closed;
+        FREE.with(|free| free.set(Some((self.pool, Free::Idle(self.post)))));
+        let closed = Closed(());
         work();
         drop(closed);
         KEPT.with(|kept| kept.borrow().is_some())
@@ -84,10 +144,10 @@ pub(super) fn kept() -> Option<Job> {
     KEPT.with(|kept| kept.borrow_mut().take())
 }
 
-/// The worker that this thread is, if it may keep a job of this pool.
-pub(super) fn free(pool: PoolId) -> Option<Post> {
-    let (own, post) = FREE.try_with(Cell::get).ok()??;
-    (own == pool).then_some(post)
+/// Why this thread may keep a job of this pool; `None` if it may not.
+pub(super) fn free(pool: PoolId) -> Option<Free> {
+    let (own, free) = FREE.try_with(Cell::get).ok()??;
+    (own == pool).then_some(free)
 }
 
 /// Keeps a job, after [`free`].

@@ -30,7 +30,7 @@ use std::sync::{Arc, LazyLock, Weak};
 use std::time::Duration;
 
 use super::executor::{Executor, Job, Refused};
-use super::hands::{self, Idle, PoolId, Readers};
+use super::hands::{self, Free, Idle, PoolId, Readers};
 use super::home::Home;
 use super::origin::{self, OnBehalf, Origin};
 use super::own_call::{self, Host};
@@ -248,14 +248,47 @@ impl Pool {
     }
 
     fn work(&self, post: Post, first: Option<Job>) {
+        hands::work_in(self.id());
         let mut next = first.or_else(|| self.next(post, None));
+        let mut came_by = None;
         while let Some(job) = next {
             origin::set(job.origin());
-            let came_by = job.came_by();
+            // What a kept job came by is what the job before it came by.
+            came_by = job.came_by().or(came_by);
             // The panic of a method is caught where its call is answered.
             let _ = panics::caught("a closure on a worker", || job.run());
-            next = self.next(post, came_by);
+            next = match hands::kept() {
+                Some(kept) => Some(self.go_on_with(post, kept)),
+                None => self.next(post, came_by.take()),
+            };
         }
+    }
+
+    /// Ends the job of a worker that has kept another one, with a place.
+    fn go_on_with(&self, post: Post, kept: Job) -> Job {
+        let mut after = After::default();
+        {
+            let mut state = self.state.lock();
+            let origin = state.posts.origin(post);
+            state.shares.end(origin);
+            state.posts.begin(post, &kept);
+            self.hand_places(&mut state, &mut after, Some);
+        }
+        after.finish();
+        kept
+    }
+
+    /// Hands over to other workers a job that this one has kept.
+    pub(super) fn let_go(&self, kept: Job) {
+        let mut after = After::default();
+        {
+            let mut state = self.state.lock();
+            match self.hand_over(&mut state, kept) {
+                Ok(called) => after.call(called),
+                Err(job) => state.shares.give_back(job),
+            }
+        }
+        after.finish();
     }
 
     /// The next job of a worker that has a place. `None` when the worker has to leave;
@@ -380,8 +413,10 @@ impl Pool {
     /// # Errors
     /// No worker is idle, and no thread could be started. The job still has its place.
     fn hand_over(&self, state: &mut State, job: Job) -> Result<Called, Job> {
-        if let Some(post) = hands::free(self.id()) {
-            state.posts.begin(post, &job);
+        if let Some(free) = hands::free(self.id()) {
+            if let Free::Idle(post) = free {
+                state.posts.begin(post, &job);
+            }
             hands::keep(job);
             return Ok(Called::default());
         }

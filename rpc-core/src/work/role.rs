@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Weak};
 
 use super::executor::Executor;
+use super::hands;
 use super::origin::{self, Origin};
 use super::pool::Pool;
 use super::posts::Post;
@@ -143,6 +144,10 @@ pub(crate) fn wait_for<R>(
     match role() {
         Role::Application => Ok(wait()),
         Role::Worker(pool, post) => {
+            // Another worker has to run what this one may be waiting for.
+            if let Some(kept) = hands::kept() {
+                pool.let_go(kept);
+            }
             let _place = pool.give_up_place(post, awaited());
             Ok(wait())
         }
@@ -162,6 +167,16 @@ pub(crate) fn work_for(origin: Origin) {
     origin::set(origin);
     if let Role::Worker(pool, post) = role() {
         pool.work_for(post, origin);
+    }
+}
+
+/// Hands over to another worker the job that this one has kept, because there is more to
+/// do before it.
+pub(crate) fn let_go_of_kept_job() {
+    if let Some(kept) = hands::kept()
+        && let Role::Worker(pool, _) = role()
+    {
+        pool.let_go(kept);
     }
 }
 

@@ -16,6 +16,7 @@ mod flow_limit;
 mod forked;
 mod identity;
 mod inherited;
+mod kept_jobs;
 mod limits;
 mod membranes;
 mod offers;

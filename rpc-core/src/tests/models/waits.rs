@@ -142,7 +142,7 @@ fn a_full_window_lets_its_senders_go_on_when_enough_is_answered() {
             let (stream, sent) = (Arc::clone(&stream), Arc::clone(&sent));
             thread::spawn(move || {
                 for _ in 0..3 {
-                    stream.wait_for_room().unwrap();
+                    stream.wait_for_room(&None).unwrap();
                     sent.lock().push(stream.send(60).unwrap());
                 }
             })
@@ -164,7 +164,7 @@ fn a_full_window_lets_its_senders_go_on_when_enough_is_answered() {
             })
         });
         senders.into_iter().for_each(|sender| sender.join().unwrap());
-        stream.wait_until_empty(Deadline::NEVER).unwrap();
+        stream.wait_until_empty(&None, Deadline::NEVER).unwrap();
         peers.into_iter().for_each(|peer| peer.join().unwrap());
         assert!(stream.has_room());
     });
@@ -178,11 +178,11 @@ fn a_failure_wakes_everybody_who_waits_for_a_stream() {
         let second = stream.send(100).unwrap();
         let one = {
             let stream = Arc::clone(&stream);
-            thread::spawn(move || stream.wait_for_room().is_err())
+            thread::spawn(move || stream.wait_for_room(&None).is_err())
         };
         let other = {
             let stream = Arc::clone(&stream);
-            thread::spawn(move || stream.wait_until_empty(Deadline::NEVER).is_err())
+            thread::spawn(move || stream.wait_until_empty(&None, Deadline::NEVER).is_err())
         };
         first.answered(Some(&Error::failed("no")));
         assert!(one.join().unwrap() && other.join().unwrap());

@@ -1,0 +1,149 @@
+//! Workers that go on with the call that their answer lets go on.
+
+use std::any::Any;
+use std::sync::{Arc, Mutex};
+use std::thread::{self, ThreadId};
+
+use capnp_threads_core::untyped::{Dispatch, IncomingCall};
+use capnp_threads_core::{FromClient, Result, Vat};
+use rpc_schema::echo_capnp::echo;
+
+use rpc_tests::support::{Event, LONG, Watchdog, vat};
+
+/// Does something for each method, and answers.
+#[derive(Default)]
+struct Scripted {
+    ping: Option<Box<dyn Fn() + Send + Sync>>,
+    next: Option<Box<dyn Fn() -> echo::Client + Send + Sync>>,
+    total: Option<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl echo::Server for Scripted {
+    fn ping(&self, _: echo::PingParams, _: echo::PingResults) -> Result<()> {
+        self.ping.as_ref().unwrap()();
+        Ok(())
+    }
+
+    fn next(&self, _: echo::NextParams, mut results: echo::NextResults) -> Result<()> {
+        results.get().set_echo(self.next.as_ref().unwrap()());
+        Ok(())
+    }
+
+    fn total(&self, _: echo::TotalParams, _: echo::TotalResults) -> Result<()> {
+        self.total.as_ref().unwrap()();
+        Ok(())
+    }
+}
+
+/// An object that calls this when it is pinged.
+fn pinged(vat: &Vat, ping: impl Fn() + Send + Sync + 'static) -> echo::Client {
+    vat.export(Scripted { ping: Some(Box::new(ping)), ..Scripted::default() })
+}
+
+/// One after the other, each object of a chain is called on the worker that answered the
+/// call before.
+#[test]
+fn a_chain_of_calls_stays_on_one_worker() {
+    fn link(vat: &Vat, left: usize, ran: Arc<Mutex<Vec<ThreadId>>>, go: Event) -> echo::Client {
+        let own = vat.clone();
+        vat.export(Scripted {
+            next: Some(Box::new(move || {
+                go.wait();
+                ran.lock().unwrap().push(thread::current().id());
+                match left {
+                    0 => {
+                        let ran = Arc::clone(&ran);
+                        pinged(&own, move || ran.lock().unwrap().push(thread::current().id()))
+                    }
+                    _ => link(&own, left - 1, Arc::clone(&ran), go.clone()),
+                }
+            })),
+            ..Scripted::default()
+        })
+    }
+    let _watchdog = Watchdog::start();
+    let (vat, go, ran) = (vat("kj1"), Event::new(), Arc::default());
+    let mut last = link(&vat, 8, Arc::clone(&ran), go.clone());
+    for _ in 0..9 {
+        last = last.next_request().send().pipeline().get_echo();
+    }
+    let ping = last.ping_request().send();
+    // Everything is queued before the first method returns.
+    go.set();
+    ping.wait().unwrap();
+    let ran = std::mem::take(&mut *ran.lock().unwrap());
+    assert_eq!(ran.len(), 10);
+    assert!(ran.iter().all(|thread| *thread == ran[0]), "{ran:?}");
+    drop(last);
+    assert!(vat.shutdown(LONG).unwrap());
+}
+
+/// The object that answered has another call, which cannot end before the one that the
+/// answer let go on.
+#[test]
+fn a_worker_that_has_more_to_do_lets_another_one_go_on() {
+    let _watchdog = Watchdog::start();
+    let vat = vat("kj2");
+    let (go, was_pinged) = (Event::new(), Event::new());
+    let (ping, waits) = (was_pinged.clone(), was_pinged);
+    let behind = pinged(&vat, move || ping.set());
+    let (hold, result) = (go.clone(), behind);
+    let object: echo::Client = vat.export(Scripted {
+        next: Some(Box::new(move || {
+            hold.wait();
+            result.clone()
+        })),
+        total: Some(Box::new(move || waits.wait())),
+        ..Scripted::default()
+    });
+    let next = object.next_request().send();
+    let ping = next.pipeline().get_echo().ping_request().send();
+    let total = object.total_request().send();
+    go.set();
+    ping.wait().unwrap();
+    total.wait().unwrap();
+    assert!(vat.shutdown(LONG).unwrap());
+}
+
+/// Stands in front of another object, and waits behind its answer.
+struct Proxy {
+    inner: Arc<dyn Dispatch>,
+    waits: Event,
+}
+
+impl Dispatch for Proxy {
+    fn dispatch(&self, call: IncomingCall) {
+        self.inner.dispatch(call);
+        self.waits.wait();
+    }
+
+    fn as_any(&self) -> &(dyn Any + Send + Sync) {
+        self
+    }
+}
+
+#[test]
+fn a_proxy_that_goes_on_after_the_answer_holds_nothing_up() {
+    let _watchdog = Watchdog::start();
+    let vat = vat("kj3");
+    let (go, was_pinged) = (Event::new(), Event::new());
+    let (ping, waits, hold) = (was_pinged.clone(), was_pinged, go.clone());
+    let behind = pinged(&vat, move || ping.set());
+    let inner: echo::Client = vat.export(Scripted {
+        next: Some(Box::new(move || {
+            hold.wait();
+            behind.clone()
+        })),
+        ..Scripted::default()
+    });
+    let inner = inner.into_client().local_dispatch().unwrap();
+    let proxy = vat.export_dispatch(Arc::new(Proxy { inner, waits }));
+    let proxy = echo::Client::from_client(proxy);
+    let next = proxy.next_request().send();
+    let ping = next.pipeline().get_echo().ping_request().send();
+    go.set();
+    ping.wait().unwrap();
+    next.wait().unwrap();
+    drop(proxy);
+    assert!(vat.shutdown(LONG).unwrap());
+}
