@@ -1,6 +1,9 @@
 //! The command line that the load programs share.
 
 use std::io::Write;
+use std::process::ExitCode;
+
+use capnp_threads_transport::Address;
 
 use crate::Result;
 use crate::figures::{Client, Figure, Line, Work};
@@ -93,6 +96,36 @@ pub fn run(work: &Work, client: &mut dyn Client) -> Result<()> {
         writeln!(out, "{line}")?;
         Ok(out.flush()?)
     })
+}
+
+/// Serves, or does a client's work, as the program's arguments say.
+pub fn peer<C: Client>(
+    name: &str,
+    serve: impl FnOnce(&Address) -> Result<()>,
+    connect: impl FnOnce(&Address) -> Result<C>,
+) -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let run = move || {
+        let (Some(role), Some(address)) = (arguments.next(), arguments.next()) else {
+            return Err(format!("usage: {name} {USAGE}").into());
+        };
+        let address: Address = address.parse()?;
+        match role.as_str() {
+            "server" => serve(&address),
+            "client" => {
+                let work = work(arguments)?;
+                crate::cli::run(&work, &mut connect(&address)?)
+            }
+            _ => Err(format!("usage: {name} {USAGE}").into()),
+        }
+    };
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{name}: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Tells whoever started this server that it can be connected to.

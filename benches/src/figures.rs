@@ -28,6 +28,11 @@ const CHUNKS: usize = 16_384;
 /// The bytes of one `push`.
 pub const CHUNK_BYTES: usize = 64 << 10;
 
+/// How many chunks are under way at once where the protocol does not say: enough for
+/// neither side to wait for the other, few enough for all the answers to fit into a
+/// socket.
+pub const STREAM_WINDOW: usize = 16;
+
 /// A client of some implementation, connected to its server.
 pub trait Client {
     /// Calls `ping` this many times, one after the other, and tells how long each

@@ -66,13 +66,27 @@ impl Link {
     /// # Errors
     /// The system has no sockets or no threads to give.
     pub fn new(kind: Kind, concurrency: Concurrency) -> Result<Self> {
-        let (here, there) = kind.transports()?;
-        let (client_vat, server_vat) = (Vat::new(), Vat::new());
         let mut limits = Limits::default();
         limits.questions = 4096;
-        let echo = Echo::client(&server_vat, concurrency);
-        let server = server_vat.connect(there, ConnConfig::new().bootstrap(echo.into_client()))?;
-        let client = client_vat.connect(here, ConnConfig::new().limits(limits))?;
+        Link::serving(kind, &limits, |vat| Echo::client(vat, concurrency))
+    }
+
+    /// Connects a client to a server that offers what `offer` exports, with limits for
+    /// both, and makes a first call.
+    ///
+    /// # Errors
+    /// The system has no sockets or no threads to give.
+    pub fn serving(
+        kind: Kind,
+        limits: &Limits,
+        offer: impl FnOnce(&Vat) -> echo::Client,
+    ) -> Result<Self> {
+        let (here, there) = kind.transports()?;
+        let (client_vat, server_vat) = (Vat::new(), Vat::new());
+        let config = || ConnConfig::new().limits(limits.clone());
+        let offered = offer(&server_vat).into_client();
+        let server = server_vat.connect(there, config().bootstrap(offered))?;
+        let client = client_vat.connect(here, config())?;
         let echo: echo::Client = client.bootstrap();
         echo.ping_request().call()?;
         Ok(Link { echo, client, _server: server, vats: [client_vat, server_vat] })

@@ -1,6 +1,7 @@
 //! This library as a server and as a client of `echo.capnp`.
 
 use std::collections::VecDeque;
+use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use capnp_threads_core::{Concurrency, ConnConfig, Connection, FromClient, Limits, Vat};
@@ -85,16 +86,7 @@ impl Client for Load {
     }
 
     fn pipeline(&mut self, calls: usize, window: usize) -> Result<()> {
-        let mut outstanding = VecDeque::with_capacity(window);
-        for _ in 0..calls {
-            if outstanding.len() == window
-                && let Some(oldest) = outstanding.pop_front()
-            {
-                wait(&oldest)?;
-            }
-            outstanding.push_back(self.echo.ping_request().send());
-        }
-        outstanding.iter().try_for_each(wait)
+        pings(&self.echo, calls, window)
     }
 
     fn chain(&mut self, times: usize) -> Result<()> {
@@ -118,6 +110,53 @@ impl Client for Load {
         }
         Ok(fresh.total_request().call()?.get()?.get_bytes())
     }
+}
+
+/// Calls `ping` this many times with up to `window` outstanding.
+///
+/// # Errors
+/// A call failed.
+pub fn pings(echo: &echo::Client, calls: usize, window: usize) -> Result<()> {
+    let mut outstanding = VecDeque::with_capacity(window);
+    for _ in 0..calls {
+        if outstanding.len() == window
+            && let Some(oldest) = outstanding.pop_front()
+        {
+            wait(&oldest)?;
+        }
+        outstanding.push_back(echo.ping_request().send());
+    }
+    outstanding.iter().try_for_each(wait)
+}
+
+/// Calls `ping` this many times, from so many threads that share the calls and wait for
+/// each. Returns how long it took from when all threads were there.
+///
+/// # Errors
+/// A call failed.
+pub fn calls_by_threads(echo: &echo::Client, calls: usize, threads: usize) -> Result<Duration> {
+    let barrier = Barrier::new(threads + 1);
+    std::thread::scope(|scope| {
+        let callers: Vec<_> = (0..threads)
+            .map(|index| {
+                let share = calls / threads + usize::from(index < calls % threads);
+                let (echo, barrier) = (echo.clone(), &barrier);
+                scope.spawn(move || -> Result<()> {
+                    barrier.wait();
+                    for _ in 0..share {
+                        echo.ping_request().call()?;
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        barrier.wait();
+        let start = Instant::now();
+        for caller in callers {
+            caller.join().map_err(|_| "a caller panicked")??;
+        }
+        Ok(start.elapsed())
+    })
 }
 
 fn wait(promise: &capnp_threads_core::Promise<echo::ping_results::Owned>) -> Result<()> {

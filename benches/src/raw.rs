@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use capnp_threads_transport::Address;
 
 use crate::Result;
-use crate::figures::{CHUNK_BYTES, Client};
+use crate::figures::{CHUNK_BYTES, Client, STREAM_WINDOW};
 
 /// What one call, or one chain of calls, sends and gets, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,10 +27,6 @@ struct Exchange {
 const PING: Exchange = Exchange { request: 112, answer: 72 };
 const CHAIN: Exchange = Exchange { request: 1992, answer: 1112 };
 const PUSH: Exchange = Exchange { request: 136 + CHUNK_BYTES, answer: 72 };
-
-/// How many chunks of a stream are under way at once: enough for neither side to
-/// wait for the other, little enough for all the answers to fit into a socket.
-const STREAM_WINDOW: usize = 16;
 
 /// The bytes at the front of a request.
 const HEADER: usize = 8;

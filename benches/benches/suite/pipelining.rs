@@ -1,13 +1,12 @@
 //! Calls that do not wait for each other.
 
-use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use benches::figures::CHAIN_DEPTH;
 use benches::link::{Kind, Link};
+use benches::load::pings;
 use capnp_threads_core::Concurrency;
 use criterion::{Criterion, Throughput};
-use rpc_schema::echo_capnp::echo;
 
 pub(crate) fn outstanding(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("outstanding");
@@ -15,26 +14,14 @@ pub(crate) fn outstanding(criterion: &mut Criterion) {
     for window in [16, 128, 1024] {
         group.bench_function(window.to_string(), |bencher| {
             let link = Link::new(Kind::Unix, Concurrency::Serial).unwrap();
-            bencher.iter_custom(|calls| calls_with(link.echo(), calls, window));
+            bencher.iter_custom(|calls| {
+                let start = Instant::now();
+                pings(link.echo(), usize::try_from(calls).unwrap(), window).unwrap();
+                start.elapsed()
+            });
         });
     }
     group.finish();
-}
-
-fn calls_with(echo: &echo::Client, calls: u64, window: usize) -> Duration {
-    let start = Instant::now();
-    let mut outstanding = VecDeque::with_capacity(window);
-    for _ in 0..calls {
-        if outstanding.len() == window {
-            let oldest: capnp_threads_core::Promise<_> = outstanding.pop_front().unwrap();
-            oldest.wait().unwrap();
-        }
-        outstanding.push_back(echo.ping_request().send());
-    }
-    for promise in outstanding {
-        promise.wait().unwrap();
-    }
-    start.elapsed()
 }
 
 pub(crate) fn chain(criterion: &mut Criterion) {

@@ -28,29 +28,8 @@ mod echo_capnp;
 use echo_capnp::echo;
 
 fn main() -> ExitCode {
-    match run(std::env::args().skip(1)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("bench-capnp-rpc: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
-    let usage = || format!("usage: bench-capnp-rpc {}", cli::USAGE);
-    let (Some(role), Some(address)) = (arguments.next(), arguments.next()) else {
-        return Err(usage().into());
-    };
-    let address: Address = address.parse()?;
-    match role.as_str() {
-        "server" => LocalSet::new().block_on(&runtime()?, serve(&address)),
-        "client" => {
-            let work = cli::work(arguments)?;
-            cli::run(&work, &mut Load::connect(&address)?)
-        }
-        _ => Err(usage().into()),
-    }
+    let serve = |address: &Address| LocalSet::new().block_on(&runtime()?, serve(address));
+    cli::peer("bench-capnp-rpc", serve, Load::connect)
 }
 
 fn runtime() -> Result<Runtime> {

@@ -99,6 +99,9 @@ impl Place {
         divisor: usize,
     ) -> Result<()> {
         for index in turns(peers.len(), round) {
+            if !(peers[index].figures)(figure) {
+                continue;
+            }
             let address = self.servers[index].address().to_owned();
             let mut options = vec![address];
             options.extend(what(&figure, divisor));

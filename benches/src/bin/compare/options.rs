@@ -13,8 +13,9 @@ const USAGE: &str = "usage: compare [OPTION...]
   --figures NAME,...  which figures (default: all)
   --peers NAME,...    which peers, of ours, inline, raw, capnp-rpc, c++ (with the
                       system's library) and c++-wheel (with that of the wheel from
-                      PyPI); default: all that are installed; ratios are those of
-                      the first one to the others
+                      PyPI), the default being all that are installed, and of
+                      ttrpc, tonic and tarpc, which take long to build; ratios are
+                      those of the first one to the others
   --address KIND,...  unix, tcp (default: both)
   --divide N          do that part of the work
   --out FOLDER        also writes every value as compare.csv there, and draws pictures

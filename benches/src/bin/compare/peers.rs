@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use benches::Result;
+use benches::figures::Figure;
 use benches::within::Within;
 use rpc_tests::peers::Library;
 
@@ -15,6 +16,8 @@ pub(crate) struct Peer {
     pub(crate) name: String,
     pub(crate) server: Vec<String>,
     pub(crate) client: Vec<String>,
+    /// Which figures it takes between processes.
+    pub(crate) figures: fn(Figure) -> bool,
     /// Takes figures within a process, without an address.
     pub(crate) within: Option<(Vec<String>, &'static [Within])>,
 }
@@ -31,6 +34,7 @@ impl Peer {
             name: name.to_owned(),
             server: command(server),
             client: command(client),
+            figures: |_| true,
             within: within.map(|(role, figures)| (command(role), figures)),
         }
     }
@@ -44,12 +48,17 @@ const CAPNP_RPC: &str = "capnp-rpc";
 const CXX: &str = "c++";
 /// With the wheel's.
 const CXX_WHEEL: &str = "c++-wheel";
+/// What one would take instead, with threads or a runtime. It takes some minutes to
+/// build them.
+const ALTERNATIVES: [&str; 3] = ["ttrpc", "tonic", "tarpc"];
 const ALL: [&str; 6] = [OURS, INLINE, RAW, CAPNP_RPC, CXX, CXX_WHEEL];
 
-/// Builds those of these names in release, or all that can be built here.
+/// Builds those of these names in release, or all that can be built here but the
+/// alternatives.
 pub(crate) fn build(names: &[String]) -> Result<Vec<Peer>> {
-    if let Some(unknown) = names.iter().find(|name| !ALL.contains(&name.as_str())) {
-        return Err(format!("there is no peer {unknown}; there are {}", ALL.join(", ")).into());
+    let known = [&ALL[..], &ALTERNATIVES].concat();
+    if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
+        return Err(format!("there is no peer {unknown}; there are {}", known.join(", ")).into());
     }
     let optional = names.is_empty();
     let names: Vec<&str> =
@@ -85,20 +94,33 @@ impl Places {
         Ok(match name {
             OURS => {
                 let within: (_, &[_]) = ("within", &Within::ALL);
-                Peer::new(OURS, &self.cargo("benches", "load")?, ["server", "client"], Some(within))
+                Peer::new(
+                    OURS,
+                    &self.cargo("benches", "load", &[])?,
+                    ["server", "client"],
+                    Some(within),
+                )
             }
             INLINE => {
-                let program = self.cargo("benches", "load")?;
+                let program = self.cargo("benches", "load", &[])?;
                 Peer::new(INLINE, &program, ["inline-server", "client"], None)
             }
             RAW => {
-                let program = self.cargo("benches", "load")?;
+                let program = self.cargo("benches", "load", &[])?;
                 let within: (_, &[_]) = ("raw-within", &[Within::Endpoint]);
                 Peer::new(RAW, &program, ["raw-server", "raw-client"], Some(within))
             }
             CAPNP_RPC => {
-                let program = self.cargo("benches-peer-capnp-rpc", "bench-capnp-rpc")?;
+                let program = self.cargo("benches-peer-capnp-rpc", "bench-capnp-rpc", &[])?;
                 Peer::new(CAPNP_RPC, &program, ["server", "client"], None)
+            }
+            name if ALTERNATIVES.contains(&name) => {
+                let program = format!("bench-{name}");
+                let features = ["--features", name];
+                let program = self.cargo("benches-peer-alternatives", &program, &features)?;
+                let peer = Peer::new(name, &program, ["server", "client"], None);
+                // They have no calls on results that are still to come.
+                Peer { figures: |figure| figure != Figure::Chain, ..peer }
             }
             _ => {
                 let library = if name == CXX { Library::System } else { Library::Wheel };
@@ -109,11 +131,12 @@ impl Places {
         })
     }
 
-    fn cargo(&self, package: &str, program: &str) -> Result<PathBuf> {
+    fn cargo(&self, package: &str, program: &str, options: &[&str]) -> Result<PathBuf> {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = Command::new(cargo);
         command.current_dir(self.package);
         command.args(["build", "--quiet", "--release", "--package", package, "--bin", program]);
+        command.args(options);
         command.arg("--target-dir").arg(&self.target);
         succeed(&mut command)?;
         Ok(self.target.join("release").join(program))

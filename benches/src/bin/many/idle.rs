@@ -1,0 +1,91 @@
+//! What idle connections cost. Their other ends are sockets that nobody reads or writes,
+//! so that all that is counted is one side's.
+
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+
+use benches::figures::{Line, number};
+use benches::table::Table;
+use benches::{Failure, Result};
+use capnp_threads_core::{ConnConfig, Vat};
+use capnp_threads_transport::unix;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::{Options, in_turns};
+
+/// Makes this program print what idle connections cost, and end: the memory is only
+/// right in a process that has done nothing else.
+pub(crate) const OPTION: &str = "--cost-of-idle";
+
+/// File descriptors of both ends of a connection, at most.
+const FDS: usize = 6;
+
+pub(crate) fn table(options: &Options) -> Result<Table> {
+    let count = options.connections;
+    let mut cases = vec![(format!("{count} idle"), ())];
+    in_turns("idle", options, &mut cases, |()| {
+        let program = std::env::current_exe()?;
+        let output = Command::new(program).args([OPTION, &count.to_string()]).output()?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
+        }
+        String::from_utf8(output.stdout)?.lines().map(str::parse).collect()
+    })
+}
+
+pub(crate) fn print_cost(count: &str) -> Result<()> {
+    let count: usize = count.parse()?;
+    allow_fds(count * FDS)?;
+    let vat = Vat::new();
+    let mut ends = Vec::with_capacity(count);
+    let mut connections = Vec::with_capacity(count);
+    let before = Usage::now()?;
+    for number in 0..count {
+        let (here, there) = UnixStream::pair()?;
+        let connection = vat.connect(unix::from_stream(here)?, ConnConfig::new());
+        let stopped = |error| Failure::from(format!("after {number} connections: {error}"));
+        connections.push(connection.map_err(stopped)?);
+        ends.push(there);
+    }
+    let now = Usage::now()?;
+    let threads = now.threads.saturating_sub(before.threads);
+    let bytes = now.bytes.saturating_sub(before.bytes);
+    let lines = [
+        Line::new("threads".to_owned(), number(threads), 0),
+        Line::new("bytes_of_each".to_owned(), number(bytes) / number(count), 0),
+    ];
+    for line in lines {
+        println!("{line}");
+    }
+    // Ending thousands of connections in order is not what is measured.
+    std::process::exit(0);
+}
+
+struct Usage {
+    threads: usize,
+    bytes: usize,
+}
+
+impl Usage {
+    fn now() -> Result<Self> {
+        let status = fs::read_to_string("/proc/self/status")?;
+        let field = |name: &str| -> Result<usize> {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let value = line.and_then(|line| line.split_whitespace().next());
+            Ok(value.ok_or_else(|| format!("no {name}"))?.parse()?)
+        };
+        Ok(Usage { threads: field("Threads:")?, bytes: field("VmRSS:")? << 10 })
+    }
+}
+
+fn allow_fds(count: usize) -> Result<()> {
+    let count = count as u64;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < count) {
+        let maximum = limit.maximum.map(|maximum| maximum.max(count));
+        setrlimit(Resource::Nofile, Rlimit { current: Some(count), maximum })
+            .map_err(|error| format!("this needs {count} file descriptors: {error}"))?;
+    }
+    Ok(())
+}
