@@ -177,6 +177,23 @@ crate::sync::thread_local! {
     static EFFECTS: ThreadEffects = ThreadEffects::default();
 }
 
+/// The effects of a transaction, in order. Most transactions have one at the most, which
+/// costs no allocation.
+#[derive(Default)]
+pub(crate) struct Effects {
+    first: Option<Effect>,
+    others: Vec<Effect>,
+}
+
+impl Effects {
+    pub(crate) fn push(&mut self, effect: Effect) {
+        match &self.first {
+            None => self.first = Some(effect),
+            Some(_) => self.others.push(effect),
+        }
+    }
+}
+
 /// Notes an effect, and runs it at once if this thread may.
 pub(crate) fn defer(effect: Effect) {
     let mut slot = Some(effect);
@@ -196,8 +213,8 @@ pub(crate) fn defer(effect: Effect) {
 
 /// Notes several effects, and runs them and those noted before at once if this thread
 /// may.
-pub(crate) fn defer_all(effects: Vec<Effect>) {
-    let mut effects = effects.into_iter();
+pub(crate) fn defer_all(effects: Effects) {
+    let mut effects = effects.first.into_iter().chain(effects.others);
     let noted = EFFECTS.try_with(|thread| effects.by_ref().for_each(|effect| thread.note(effect)));
     match noted {
         Ok(()) => run_pending(),

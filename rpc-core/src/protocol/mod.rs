@@ -60,7 +60,7 @@ use self::table::{IdPool, Table};
 use crate::budget::{Budget, Charge, Kind};
 use crate::cap::client::Client;
 use crate::cap::delivery::Delivery;
-use crate::cap::effects::{self, Effect, LockScope};
+use crate::cap::effects::{self, Effect, Effects, LockScope};
 use crate::deadline::TimeLimit;
 use crate::error::Error;
 use crate::flow::FlowControl;
@@ -244,7 +244,7 @@ enum Phase {
 pub(crate) struct Txn<'m> {
     machine: &'m Arc<Machine>,
     order: MutexGuard<'m, Order>,
-    effects: Vec<Effect>,
+    effects: Effects,
     /// Messages that must come right after the one that is being made.
     trailing: Vec<wire::Message>,
     /// The file descriptors that came with the message that is being received. Those
@@ -334,7 +334,7 @@ impl Machine {
         let mut txn = Txn {
             machine: self,
             order,
-            effects: Vec::new(),
+            effects: Effects::default(),
             trailing: Vec::new(),
             arrived: wire::Attached::default(),
         };

@@ -174,7 +174,9 @@ impl Txn<'_> {
         target: Client,
     ) {
         if let Some(node) = node {
-            self.effects.extend(node.resolve(target));
+            for effect in node.resolve(target) {
+                self.effect(effect);
+            }
         }
     }
 }
