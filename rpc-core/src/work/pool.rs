@@ -67,6 +67,10 @@ pub struct PoolConfig {
     /// Maximum number of jobs that wait for a worker. Further calls are answered with
     /// `overloaded`. Default: 65536.
     pub max_queued: usize,
+    /// Whether a thread of this process that makes a call and waits for it (`call()`) runs
+    /// the method itself if the object is idle. It needs the stack for that, and the method
+    /// sees its thread-local variables. Default: true.
+    pub callers_run: bool,
     /// How long an idle worker stays before its thread ends. Default: 5 s.
     pub idle_time: Duration,
     /// How long work may wait without any progress before a warning is logged that
@@ -81,6 +85,7 @@ impl Default for PoolConfig {
             max_workers: 256,
             max_waiting: 4096,
             max_queued: 1 << 16,
+            callers_run: true,
             idle_time: Duration::from_secs(5),
             patience: Duration::from_secs(5),
         }
@@ -564,7 +569,8 @@ impl Executor for Pool {
         let mut job = job;
         if state.shares.may_begin_now(origin) {
             state.shares.begin(origin);
-            if own_call::takes()
+            if self.config.callers_run
+                && own_call::takes()
                 && let Some(pool) = self.this.upgrade()
             {
                 let post = state.posts.take();

@@ -54,6 +54,21 @@ fn a_thread_that_waits_for_an_idle_object_runs_the_method_itself() {
 }
 
 #[test]
+fn a_vat_may_keep_its_methods_to_its_own_threads() {
+    let _watchdog = Watchdog::start();
+    let own_threads = {
+        let mut pool = PoolConfig::default();
+        pool.callers_run = false;
+        pool
+    };
+    let (vat, threads) = (vat_with_pool("oc0", own_threads), Threads::default());
+    let object = threads.object(&vat, Concurrency::Serial);
+    call_foo(&object).unwrap();
+    assert_ne!(threads.taken(), [thread::current().id()]);
+    assert!(vat.shutdown(LONG).unwrap());
+}
+
+#[test]
 fn a_busy_object_runs_a_call_on_the_thread_that_it_has() {
     let _watchdog = Watchdog::start();
     let (vat, threads) = (vat("oc2"), Threads::default());
