@@ -143,7 +143,7 @@ pub mod vat {
 /// Where peers come from: listeners for [`Vat::serve`], and networks of vats that reach
 /// each other by name, for an [`RpcSystem`].
 pub mod network {
-    pub use crate::runtime::{Peer, RpcSystemBuilder};
+    pub use crate::runtime::{Admission, Peer, RpcSystemBuilder};
     pub use crate::transport::network::{Accepted, Listen, Reached, VatNetwork};
 }
 

@@ -22,5 +22,5 @@ pub use self::config::ConnConfig;
 pub use self::connection::Connection;
 pub use self::serving::{AcceptLimits, ServeConfig};
 pub use self::supervisor::{OwnedSupervisor, StopToken, Supervisor};
-pub use self::system::{Peer, RpcSystem, RpcSystemBuilder};
+pub use self::system::{Admission, Peer, RpcSystem, RpcSystemBuilder};
 pub use self::vat::{Vat, VatConfig};

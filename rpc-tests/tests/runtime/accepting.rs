@@ -5,10 +5,10 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use capnp_threads_core::describe::{DescribeOptions, Direction, describe};
-use capnp_threads_core::network::{Accepted, Listen, Reached, VatNetwork};
+use capnp_threads_core::network::{Accepted, Admission, Listen, Reached, VatNetwork};
 use capnp_threads_core::vat::AcceptLimits;
 use capnp_threads_core::{
-    ConnConfig, Connection, Error, ErrorKind, Result, RpcSystem, ServeConfig, Vat,
+    ConnConfig, Connection, Error, ErrorKind, Limits, Result, RpcSystem, ServeConfig, Vat,
 };
 use capnp_threads_transport::{Address, Transport, memory};
 use parking_lot::Mutex;
@@ -305,4 +305,44 @@ fn a_vat_that_drains_answers_what_has_begun_and_closes_its_listeners() {
     server.serving.join().unwrap().unwrap();
     assert!(told(&client).contains("try another server"));
     assert!(has_begun.try_recv().is_err());
+}
+
+#[test]
+fn the_authorizer_of_a_system_refuses_with_its_reason_and_sets_limits() {
+    let _watchdog = Watchdog::start();
+    let (come, network) = Queue::new();
+    let vat = Vat::new();
+    let asked = Mutex::new(0);
+    let system = RpcSystem::builder(&vat, network)
+        .authorizer(move |peer| {
+            assert_eq!(*peer.id, 7);
+            *asked.lock() += 1;
+            match *asked.lock() {
+                1 => Err(Error::failed("you are not on the list")),
+                2 => panic!("on purpose"),
+                3 => Ok(Admission::new()),
+                4 => {
+                    let mut limits = Limits::default();
+                    limits.message_words = 2;
+                    Ok(Admission::new().bootstrap(quick()).limits(limits))
+                }
+                _ => Ok(Admission::new().bootstrap(quick())),
+            }
+        })
+        .start()
+        .unwrap();
+    let client = || {
+        let (near, far) = memory::pair();
+        come.send(Some(Ok(far))).unwrap();
+        Vat::new().connect(near, ConnConfig::new()).unwrap()
+    };
+    assert_eq!(told(&client()), "you are not on the list");
+    assert_eq!(told(&client()), "the authorizer or bootstrap factory panicked");
+    assert_eq!(told(&client()), "this vat has nothing to offer to you");
+    let limited = client();
+    assert!(ping(&limited).is_err());
+    assert!(told(&limited).contains("the limit is 2"));
+    ping(&client()).unwrap();
+    assert_eq!(vat.connection_count(), 1);
+    drop(system);
 }

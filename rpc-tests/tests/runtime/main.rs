@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, unreachable_pub)]
 
 mod accepting;
+mod admission;
 mod callers;
 mod cancelling;
 mod closing;

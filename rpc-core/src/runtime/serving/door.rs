@@ -35,7 +35,7 @@ use crate::memory::GiveBack;
 use crate::panics;
 use crate::runtime::connection::{self, Connection, Seen};
 use crate::sync::Mutex;
-use crate::transport::{PeerDescription, Transport, TransportControl, TransportError};
+use crate::transport::{PeerDescription, Transport, TransportControl, TransportError, VatId};
 use crate::wire;
 use crate::work::event::Event;
 use crate::work::waiting::{self, Waiters};
@@ -84,6 +84,9 @@ enum Source {
     /// The network part of an IPv6 address.
     V6([u16; 4]),
     User(u32),
+    /// It has proved that. Since anybody may make any number of keys, its address is
+    /// counted as well.
+    Vat(VatId),
 }
 
 /// A connection, and what it is watched for.
@@ -176,7 +179,7 @@ impl Door {
     /// # Errors
     /// What to tell a peer for which there is none.
     pub(crate) fn admit(self: &Arc<Self>, peer: &PeerDescription) -> Result<Place> {
-        let source = Source::of(peer);
+        let sources = Source::all_of(peer);
         let mut state = self.state.lock();
         if state.inside >= self.limits.connections {
             return Err(Error::overloaded(format!(
@@ -184,17 +187,18 @@ impl Door {
                 state.inside
             )));
         }
-        if let Some(source) = source {
-            let count = state.by_peer.entry(source).or_default();
-            if *count >= self.limits.connections_per_peer {
-                return Err(Error::overloaded(format!(
-                    "this vat has {count} connections with you, its limit; close some first"
-                )));
-            }
-            *count += 1;
+        let counts = sources.iter().flatten().filter_map(|source| state.by_peer.get(source));
+        if let Some(count) = counts.max().filter(|most| **most >= self.limits.connections_per_peer)
+        {
+            return Err(Error::overloaded(format!(
+                "this vat has {count} connections with you, its limit; close some first"
+            )));
+        }
+        for source in sources.into_iter().flatten() {
+            *state.by_peer.entry(source).or_default() += 1;
         }
         state.inside += 1;
-        Ok(Place { door: Arc::clone(self), source, number: None })
+        Ok(Place { door: Arc::clone(self), sources, number: None })
     }
 
     /// Sends a peer away, and tells it why.
@@ -318,13 +322,12 @@ impl Door {
         connection.abort_unlogged(Error::disconnected(reason));
     }
 
-    fn leave(&self, source: Option<Source>, number: Option<u64>) {
+    fn leave(&self, sources: [Option<Source>; 2], number: Option<u64>) {
         let (watched, called) = {
             let mut state = self.state.lock();
             state.inside -= 1;
-            if let Some(source) = source
-                && let Some(count) = state.by_peer.get_mut(&source)
-            {
+            for source in sources.into_iter().flatten() {
+                let Some(count) = state.by_peer.get_mut(&source) else { continue };
                 *count -= 1;
                 if *count == 0 {
                     state.by_peer.remove(&source);
@@ -368,6 +371,11 @@ fn tell(transport: &mut Transport, error: Error) -> bool {
 }
 
 impl Source {
+    /// Everything for which a peer counts.
+    fn all_of(peer: &PeerDescription) -> [Option<Self>; 2] {
+        [Self::of(peer), peer.vat().map(Source::Vat)]
+    }
+
     fn of(peer: &PeerDescription) -> Option<Self> {
         if let Some(socket) = peer.socket {
             return Some(match socket.ip() {
@@ -385,13 +393,13 @@ impl Source {
 /// The place of one connection. It is free again when this is dropped.
 pub(crate) struct Place {
     door: Arc<Door>,
-    source: Option<Source>,
+    sources: [Option<Source>; 2],
     number: Option<u64>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.door.leave(self.source, self.number);
+        self.door.leave(self.sources, self.number);
     }
 }
 
@@ -399,7 +407,7 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::Credentials;
+    use crate::transport::{Credentials, Identity};
 
     fn at(address: &str) -> PeerDescription {
         PeerDescription::from_socket(address.parse().unwrap())
@@ -435,6 +443,27 @@ mod tests {
             door.admit(&same).unwrap();
             door.close();
         }
+    }
+
+    #[test]
+    fn a_vat_is_one_peer_wherever_it_comes_from_and_an_address_whatever_its_keys() {
+        let vat = |key: u8, address: &str| {
+            let id = VatId::from_public_key([key; 32]);
+            at(address).with_identity(Some(Identity::of_vat(id)))
+        };
+        let door = door(9, 2);
+        let first = door.admit(&vat(1, "10.0.0.1:1")).unwrap();
+        let _second = door.admit(&vat(1, "10.0.0.2:1")).unwrap();
+        assert!(door.admit(&vat(1, "10.0.0.3:1")).is_err());
+        let _other = door.admit(&vat(2, "10.0.0.1:1")).unwrap();
+        assert!(door.admit(&vat(3, "10.0.0.1:1")).is_err());
+        // Those who were refused count for nothing.
+        let _third = door.admit(&vat(3, "10.0.0.3:1")).unwrap();
+        drop(first);
+        door.admit(&vat(1, "10.0.0.3:1")).unwrap();
+        door.admit(&vat(3, "10.0.0.1:1")).unwrap();
+        assert_eq!(door.state.lock().by_peer.values().sum::<u32>(), 6);
+        door.close();
     }
 
     #[test]

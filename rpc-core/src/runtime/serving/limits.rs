@@ -30,7 +30,7 @@ pub struct AcceptLimits {
     pub connections: u32,
 
     /// Maximum number of connections from one peer: from one IPv4 address, from one IPv6
-    /// network of 64 bits, or of one user of this machine. Peers of which the transport
+    /// network of 64 bits, of one user of this machine, or of one vat that has proved its id. Peers of which the transport
     /// knows neither cannot be told apart, and only `connections` limits them. Default: 256.
     pub connections_per_peer: u32,
 

@@ -22,20 +22,20 @@ impl<N: VatNetwork> Shared<N> {
     fn accepted(self: &Arc<Self>, peer: N::VatId, transport: Transport) -> Result<()> {
         let description = transport.control.peer();
         let admitted = self.door.admit(&description).and_then(|place| {
-            let offered = self.offered(&peer, description)?;
-            if offered.is_none() && self.settings.refuses() {
+            let admission = self.admit(&peer, description)?;
+            if admission.bootstrap.is_none() && self.settings.refuses() {
                 return Err(Error::failed("this vat has nothing to offer to you"));
             }
-            Ok((place, offered))
+            Ok((place, admission))
         });
-        let (place, offered) = match admitted {
+        let (place, admission) = match admitted {
             Ok(admitted) => admitted,
             Err(error) => {
                 self.door.refuse(transport, &error);
                 return Ok(());
             }
         };
-        let connection = self.begin(transport, offered)?;
+        let connection = self.begin(transport, admission)?;
         self.door.watch_over(&connection, place);
         let old = {
             let mut peers = self.peers.lock();

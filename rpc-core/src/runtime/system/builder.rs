@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::admission::{Admission, Authorizer};
 use super::ended::Ended;
 use super::idle::Idler;
 use super::{Handle, Peer, RpcSystem, Shared};
@@ -20,19 +21,16 @@ use crate::runtime::vat::Vat;
 use crate::sync::Mutex;
 use crate::transport::network::VatNetwork;
 
-/// What a vat offers to a peer that it knows by id, or `None` for nothing.
-type Factory<Id> = Box<dyn Fn(&Peer<'_, Id>) -> Option<Client> + Send + Sync>;
-
 /// Settings of an [`RpcSystem`] that is about to start.
 pub struct RpcSystemBuilder<N: VatNetwork> {
     vat: Vat,
     network: N,
-    settings: Settings<N::VatId>,
+    pub(super) settings: Settings<N::VatId>,
 }
 
 pub(super) struct Settings<Id> {
     pub(super) accept: AcceptLimits,
-    pub(super) bootstrap: Option<Factory<Id>>,
+    pub(super) authorizer: Option<Authorizer<Id>>,
     pub(super) idle_timeout: Option<Duration>,
     /// The settings of each connection.
     pub(super) common: Common,
@@ -41,7 +39,7 @@ pub(super) struct Settings<Id> {
 impl<Id> Settings<Id> {
     /// Whether a peer to which the factory offers nothing has no business here.
     pub(super) fn refuses(&self) -> bool {
-        self.bootstrap.is_some() && self.common.restorer.is_none()
+        self.authorizer.is_some() && self.common.restorer.is_none()
     }
 }
 
@@ -52,7 +50,7 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
             network,
             settings: Settings {
                 accept: AcceptLimits::default(),
-                bootstrap: None,
+                authorizer: None,
                 idle_timeout: None,
                 common: Common::default(),
             },
@@ -76,11 +74,12 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
     /// nothing.
     #[must_use]
     pub fn bootstrap_factory(
-        mut self,
+        self,
         factory: impl Fn(&Peer<'_, N::VatId>) -> Option<Client> + Send + Sync + 'static,
     ) -> Self {
-        self.settings.bootstrap = Some(Box::new(factory));
-        self
+        self.authorizer(move |peer| {
+            Ok(Admission { bootstrap: factory(peer), ..Admission::default() })
+        })
     }
 
     /// Sets how many vats may connect to this one, and how long they may keep silent.

@@ -4,6 +4,7 @@
 //! under the flow limit's. Nothing waits, and no application code runs, under it.
 
 mod accepting;
+mod admission;
 mod builder;
 mod ended;
 mod idle;
@@ -14,6 +15,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::admission::Admission;
 pub use self::builder::RpcSystemBuilder;
 use self::builder::Settings;
 use self::ended::Ended;
@@ -199,23 +201,28 @@ impl<N: VatNetwork> Drop for Handle<N> {
 }
 
 impl<N: VatNetwork> Shared<N> {
-    /// What a peer is offered.
+    /// What a peer is admitted to.
     ///
     /// # Errors
-    /// The factory panicked.
-    fn offered(&self, id: &N::VatId, description: PeerDescription) -> Result<Option<Client>> {
-        let Some(make) = &self.settings.bootstrap else { return Ok(None) };
-        panics::catch(|| make(&Peer { id, description })).map_err(|panicked| {
-            tracing::error!(message = panicked.message, "a bootstrap factory panicked");
-            Error::failed("the bootstrap factory panicked").with_internal(panicked.message)
+    /// It is refused, or the authorizer panicked.
+    fn admit(&self, id: &N::VatId, description: PeerDescription) -> Result<Admission> {
+        let Some(authorize) = &self.settings.authorizer else { return Ok(Admission::new()) };
+        panics::catch(|| authorize(&Peer { id, description })).unwrap_or_else(|panicked| {
+            tracing::error!(message = panicked.message, "an authorizer or factory panicked");
+            Err(Error::failed("the authorizer or bootstrap factory panicked")
+                .with_internal(panicked.message))
         })
     }
 
-    fn begin(&self, transport: Transport, offered: Option<Client>) -> Result<Connection> {
-        let common = self.settings.common.clone();
+    fn begin(&self, transport: Transport, admission: Admission) -> Result<Connection> {
+        let mut common = self.settings.common.clone();
+        let Admission { bootstrap, limits } = admission;
+        if let Some(limits) = limits {
+            common.limits = limits;
+        }
         let config = ConnConfig::with_common(common)
             .flow_limit(*self.flow_limit.lock())
-            .bootstrap_with(move |_| offered);
+            .bootstrap_with(move |_| bootstrap);
         self.vat.connect(transport, config)
     }
 

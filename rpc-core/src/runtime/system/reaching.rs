@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Shared;
 use super::peers::{Known, Peers, Phase, Slot};
+use super::{Admission, Shared};
 use crate::cap::client::Client;
 use crate::cap::effects;
 use crate::deadline::Deadline;
@@ -101,8 +101,12 @@ impl<N: VatNetwork> Shared<N> {
             let reached = effects::blocking(|| panics::catch(|| self.network.connect(peer)));
             match reached.and_then(|reached| reached.unwrap_or_else(|panicked| Err(of(panicked)))) {
                 Ok(Reached::Peer(transport)) => {
-                    let offered = self.offered(peer, transport.control.peer());
-                    break offered.and_then(|offered| self.begin(transport, offered)).map(Some);
+                    // Whether the peer may call is another matter than whether it is called.
+                    let admission = self.admit(peer, transport.control.peer());
+                    let admission = admission.unwrap_or_else(|refused| {
+                        Admission::new().bootstrap(Client::broken(refused))
+                    });
+                    break self.begin(transport, admission).map(Some);
                 }
                 Ok(Reached::Oneself) => break Ok(None),
                 Ok(Reached::Crossed) => {}
@@ -204,7 +208,8 @@ impl<N: VatNetwork> Shared<N> {
 
     fn own_bootstrap(&self, own: &N::VatId) -> Client {
         let nothing = || Error::failed("this vat offers no bootstrap capability to itself");
-        let offered = self.offered(own, PeerDescription::default());
-        offered.and_then(|offered| offered.ok_or_else(nothing)).unwrap_or_else(Client::broken)
+        let admission = self.admit(own, PeerDescription::default());
+        let offered = admission.and_then(|admission| admission.bootstrap.ok_or_else(nothing));
+        offered.unwrap_or_else(Client::broken)
     }
 }
