@@ -1,7 +1,7 @@
 //! A chat room that calls its guests back, from many threads at once.
 //!
-//! Every guest has a connection of its own and gives the room a listener. What one
-//! says, the room tells all of them at once, and waits until they have heard it.
+//! Every guest has a connection of its own and gives the room a listener. Whatever one
+//! guest says, the room tells all of them at once, and waits until they have heard it.
 //!
 //! ```text
 //! cargo run --example chat
@@ -91,7 +91,7 @@ impl listener::Server for Listener {
     }
 }
 
-/// Somebody who has come, over a connection of its own.
+/// A guest that has come, over a connection of its own.
 struct Guest {
     connection: Connection,
     seat: seat::Client,

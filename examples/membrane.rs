@@ -1,8 +1,8 @@
 //! A server that lends an object, watches over what is done with it, and takes it
 //! back.
 //!
-//! A membrane stands around the object: its policy sees every call that crosses, in
-//! either direction, also on what is passed through it; and revoking it ends all of
+//! A membrane stands around the object. Its policy sees every call that crosses, in
+//! either direction, including calls on what was passed through it. Revoking ends all of
 //! that at once.
 //!
 //! ```text
@@ -40,7 +40,7 @@ impl guest::Server for Guest {
     }
 }
 
-/// Lets nobody in who is not a guest, and says who crosses.
+/// Lets only guests in, and says who crosses.
 struct Doorkeeper;
 
 impl MembranePolicy for Doorkeeper {

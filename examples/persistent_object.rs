@@ -21,7 +21,7 @@ use rpc_schema::greeter_capnp::greeter;
 
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
-/// Greets in its own way. The way is its state.
+/// Greets with a greeting of its own, which is its state.
 struct Greeter {
     greeting: String,
 }
@@ -66,19 +66,19 @@ fn serve(folder: &Path) -> Result<()> {
     let listener = unix::Listener::bind(folder.join("socket"))?;
     println!("ready");
     let config = ServeConfig::new(move |peer| {
-        // Everybody gets the restorer that is theirs; the system says who they are.
+        // Every peer gets a restorer of its own; the system says who the peer is.
         let restorer = persistence.restorer(owner(peer));
         Ok(ConnConfig::new().bootstrap(restorer).restorer(exports.clone()))
     });
     Ok(vat.serve(&listener, config)?)
 }
 
-/// Where the system does not tell, nobody is anybody's owner.
+/// The owner that a peer is; none where the system does not say who the peer is.
 fn owner(peer: &PeerDescription) -> Option<Owner> {
     peer.credentials.map(|process| Owner::new(format!("user {}", process.uid)))
 }
 
-/// A server process that is killed, not asked to end, when it has to go.
+/// A server process, which is killed and not asked to end.
 struct Server(Child);
 
 impl Server {

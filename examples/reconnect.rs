@@ -1,7 +1,7 @@
 //! A client that outlives its connection.
 //!
 //! The server hangs up after every answer. The client goes on calling the same
-//! capability, which is connected to anew.
+//! capability, which connects again.
 //!
 //! ```text
 //! cargo run --example reconnect

@@ -30,7 +30,7 @@ fn main() -> Result<()> {
     }
 }
 
-/// Somebody who is sent round, and counts how often that one is asked.
+/// A guest that is sent round, and counts how often it is asked.
 struct Guest {
     name: String,
     asked: Arc<AtomicU32>,
@@ -90,7 +90,8 @@ fn send_on(next: &Next, guest: guest::Client) -> capnp_threads::Result<String> {
     Ok(way.to_owned())
 }
 
-/// One of the five. Says where it is, and then does what it is told line by line.
+/// Runs one of the five vats: prints where it is, and then does what it is told, line by
+/// line.
 fn be_a_vat(name: &str) -> Result<()> {
     let network = EndpointNetwork::listening(name, "127.0.0.1", 0, Parameters::default())?;
     let this = network.this_vat();
@@ -138,7 +139,7 @@ impl Member {
         Ok(Member { process, commands, says: BufReader::new(says).lines() })
     }
 
-    /// What it says next.
+    /// The next line that it prints.
     fn hear(&mut self) -> Result<String> {
         Ok(self.says.next().ok_or("a vat has ended too early")??)
     }

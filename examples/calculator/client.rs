@@ -1,4 +1,4 @@
-//! The half that has expressions worked out.
+//! The half that asks for expressions to be evaluated.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,7 +9,7 @@ use rpc_schema::calculator_capnp::calculator;
 use crate::formula::{Formula, apply};
 use calculator::{Operator, function, value};
 
-/// Asks a calculator for one thing after the other and prints what it says.
+/// Asks a calculator for one value after another, and prints what it answers.
 pub(crate) fn run(vat: &Vat, calculator: &calculator::Client) -> Result<()> {
     println!("a number: {}", read(&evaluate(calculator, &7.0.into()))?);
 
@@ -54,8 +54,7 @@ pub(crate) fn run(vat: &Vat, calculator: &calculator::Client) -> Result<()> {
     Ok(())
 }
 
-/// Sends an expression. The value can be used at once, also in further
-/// expressions.
+/// Sends an expression. The value can be used at once, even in further expressions.
 fn evaluate(calculator: &calculator::Client, formula: &Formula) -> value::Client {
     let mut request = calculator.evaluate_request();
     formula.write(request.get().init_expression());
@@ -91,7 +90,7 @@ impl function::Server for SquareRoot {
         self.calls.fetch_add(1, Ordering::SeqCst);
         let operands = params.get()?.get_params()?;
         if operands.len() != 1 {
-            return Err(Error::failed("a square root is of one number"));
+            return Err(Error::failed("a square root takes one number"));
         }
         results.get().set_value(operands.get(0).sqrt());
         Ok(())

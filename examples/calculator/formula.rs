@@ -7,7 +7,7 @@ use calculator::{expression, function, value};
 /// An expression that has not been put into a message yet.
 pub(crate) enum Formula {
     Number(f64),
-    /// What was worked out before, or is still being worked out.
+    /// The value of an earlier expression, which may still be being evaluated.
     Value(value::Client),
     /// A parameter of the function whose body this is in.
     Parameter(u32),

@@ -1,4 +1,4 @@
-//! The half that works expressions out.
+//! The half that evaluates expressions.
 
 use capnp_threads::transport::Listener;
 use capnp_threads::{Concurrency, Detached, Error, Result, ServeConfig, Vat};
@@ -32,8 +32,9 @@ impl calculator::Server for Calculator {
         params: calculator::DefFunctionParams,
         mut results: calculator::DefFunctionResults,
     ) -> Result<()> {
-        let param_count = u32::try_from(params.get()?.get_param_count())
-            .map_err(|_| Error::failed("a function has no less than no parameters"))?;
+        let param_count = u32::try_from(params.get()?.get_param_count()).map_err(|_| {
+            Error::failed("the number of a function's parameters cannot be negative")
+        })?;
         // The message is kept as it came: nothing of the body is copied.
         let defined = Defined { param_count, definition: params.detach() };
         results.get().set_func(function::Client::from_server(defined));
@@ -51,8 +52,8 @@ impl calculator::Server for Calculator {
     }
 }
 
-/// Works an expression out, with calls to whoever has the values and functions
-/// in it. The depth of messages is limited, and so is this recursion.
+/// Evaluates an expression, with calls to the owners of the values and functions in it.
+/// The depth of messages is limited, and so is this recursion.
 fn evaluate(expression: expression::Reader<'_>, arguments: &[f64]) -> Result<f64> {
     match expression.which()? {
         expression::Literal(number) => Ok(number),

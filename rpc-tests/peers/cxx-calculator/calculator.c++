@@ -154,7 +154,7 @@ public:
   kj::Promise<void> call(CallContext context) override {
     ++calls;
     auto params = context.getParams().getParams();
-    KJ_REQUIRE(params.size() == 1, "a square root is of one number");
+    KJ_REQUIRE(params.size() == 1, "a square root takes one number");
     context.getResults().setValue(std::sqrt(params[0]));
     return kj::READY_NOW;
   }
