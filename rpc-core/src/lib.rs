@@ -108,6 +108,8 @@ pub mod generated;
 pub mod ids;
 mod kinds;
 mod limits;
+#[doc(hidden)]
+pub mod log;
 mod memory;
 mod panics;
 mod protocol;

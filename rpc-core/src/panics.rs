@@ -1,5 +1,6 @@
 //! Calls into code that is not this library's, whose panics end there.
 
+use crate::log::tell;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -15,7 +16,7 @@ const MAX_DROPS: usize = 8;
 pub(crate) fn caught<R>(what: &str, code: impl FnOnce() -> R) -> Result<R, Panicked> {
     let outcome = catch(code);
     if let Err(panicked) = &outcome {
-        tracing::error!(message = panicked.message, "{what} panicked");
+        tell!(ERROR, message = panicked.message, "{what} panicked");
     }
     outcome
 }

@@ -4,6 +4,7 @@
 //! lock. And what peers can bring about as often as they like must not fill the log. So
 //! such things are noted, and the thread that keeps time logs them, a few at a time.
 
+use capnp_threads_core::log::tell;
 use parking_lot::Mutex;
 
 /// The most notes that are logged at a time.
@@ -34,10 +35,10 @@ impl Notes {
     pub(crate) fn log(&self) {
         let noted = std::mem::take(&mut *self.noted.lock());
         for text in noted.texts {
-            tracing::warn!("{text}");
+            tell!(WARN, "{text}");
         }
         if noted.left_out > 0 {
-            tracing::warn!("{} more like these", noted.left_out);
+            tell!(WARN, "{} more like these", noted.left_out);
         }
     }
 }

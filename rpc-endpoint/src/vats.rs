@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use capnp_threads_core::log::tell;
 use capnp_threads_core::network::{Accepted, Reached, VatNetwork};
 use capnp_threads_core::transport::{PeerDescription, Transport};
 use capnp_threads_core::{Error, Result};
@@ -286,7 +287,7 @@ impl Drop for EndpointNetwork {
         if let Some(dispatcher) = self.dispatcher.take()
             && dispatcher.join().is_err()
         {
-            tracing::error!("the thread that receives an endpoint's events panicked");
+            tell!(ERROR, "the thread that receives an endpoint's events panicked");
         }
         if let Some(network) = &self.network {
             network.close();

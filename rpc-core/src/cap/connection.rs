@@ -101,6 +101,9 @@ pub(crate) trait Question: Send + Sync {
     /// What ends waits for the answer: Note [progress]. May be called under a lock.
     fn means(&self) -> Means;
 
+    /// Whom the question was sent to. May be called under a lock.
+    fn peer(&self) -> &PeerDescription;
+
     /// The promise for a field of the question's results: the same promise for the same
     /// path. `None` if the results have arrived already.
     ///

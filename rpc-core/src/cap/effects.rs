@@ -40,6 +40,7 @@ use super::local_promise::LocalPromise;
 use super::payload::Outcome;
 use super::watch::Watcher;
 use crate::error::Error;
+use crate::log::tell;
 use crate::memory::GiveBack;
 use crate::panics;
 use crate::wire::Path;
@@ -352,7 +353,7 @@ pub(crate) fn application(code: impl FnOnce()) {
 /// Runs a closure of the application on a worker or, if none is free, on this thread.
 pub(crate) fn spawn_or_run(executor: &dyn Executor, job: Job) {
     if let Err(Refused { job, .. }) = executor.spawn(job) {
-        tracing::warn!("no worker is free: a closure runs on the thread that triggered it");
+        tell!(WARN, "no worker is free: a closure runs on the thread that triggered it");
         defer(Effect::Run(job));
     }
 }

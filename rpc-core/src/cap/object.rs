@@ -22,6 +22,7 @@ use crate::brand::Brand;
 use crate::error::{Error, Result};
 use crate::fd::SharedFd;
 use crate::flow::FixedWindow;
+use crate::log::tell;
 use crate::panics::{self, Panicked};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, Ordering};
@@ -245,7 +246,7 @@ impl LocalObject {
             let name = self.known_as();
             let method = panics::catch(|| server.method_name(interface, method)).ok().flatten();
             let error = panic_error(panicked, name.as_deref(), method.as_deref());
-            tracing::error!(%error, object = name, method, "a method panicked");
+            tell!(ERROR, %error, object = name, method, "a method panicked");
             cell.complete(Err(error));
         }
     }

@@ -96,6 +96,10 @@ impl Question for QuestionRef {
         self.machine().room().means()
     }
 
+    fn peer(&self) -> &PeerDescription {
+        &self.machine().settings.peer
+    }
+
     fn field(self: Arc<Self>, path: &[u16]) -> Option<Client> {
         let machine = Arc::clone(self.machine());
         machine.transact(|txn| txn.question_field(&self, path))

@@ -16,6 +16,7 @@ use crate::cap::client::Client;
 use crate::cap::delivery::Route;
 use crate::cap::effects::Effect;
 use crate::error::{Error, ErrorKind};
+use crate::log::tell;
 use crate::wire;
 
 impl Machine {
@@ -47,7 +48,8 @@ impl Txn<'_> {
         if self.dead().is_some() {
             return;
         }
-        tracing::warn!(%error, "ending the connection with Abort");
+        let peer = &self.machine.settings.peer;
+        tell!(WARN, %peer, %error, "ending the connection with Abort");
         self.abort_unlogged(error);
     }
 

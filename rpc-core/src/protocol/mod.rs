@@ -43,6 +43,7 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::log::tell;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard};
 use crossbeam_queue::SegQueue;
@@ -269,6 +270,7 @@ impl Machine {
     ) -> Arc<Self> {
         let border = offers.border.take();
         let room = Room::new(
+            settings.origin,
             settings.limits.questions as usize,
             usize::try_from(settings.limits.queued_bytes).unwrap_or(usize::MAX),
         );
@@ -379,7 +381,7 @@ impl Txn<'_> {
     /// Queues a message for the peer, unless the connection has ended.
     fn send(&mut self, message: wire::Message) {
         if let Phase::Live | Phase::Idle = self.order.phase {
-            tracing::trace!(?message, "send");
+            tell!(TRACE, ?message, "send");
             self.machine.activity.fetch_add(1, Ordering::Relaxed);
             self.machine.room.queued(message.size_estimate());
             self.machine.outbox.push(message);

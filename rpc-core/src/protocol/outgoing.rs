@@ -15,6 +15,7 @@ use crate::cap::effects::Effect;
 use crate::cap::payload::{Carrier, Outcome, Payload};
 use crate::error::Error;
 use crate::ids::{AnswerId, ExportId, QuestionId, Serial};
+use crate::log::tell;
 use crate::protocol::remote_promise::RemotePromise;
 use crate::wire::{self, Content, Descriptors, Hint, Path};
 use crate::work::room::Permit;
@@ -427,7 +428,7 @@ impl Txn<'_> {
         };
         let (outcome, exports, kept, charge) = match described {
             Err(error) => {
-                tracing::debug!(answer = %id, %error, internal = error.internal(), "a call of the peer's failed");
+                tell!(DEBUG, answer = %id, %error, internal = error.internal(), "a call of the peer's failed");
                 (
                     wire::ReturnKind::Exception(error.clone()),
                     Vec::<ExportId>::new(),

@@ -44,6 +44,7 @@ use crate::cap::payload::Payload;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::kinds::gateway::Gateway;
+use crate::log::tell;
 use crate::panics::{self, Panicked};
 use crate::protocol::idle::Unused;
 use crate::protocol::snapshot::{Exported, Snapshot};
@@ -55,7 +56,7 @@ use crate::transport::{FrameLimits, PeerDescription, Transport, TransportControl
 use crate::wire;
 use crate::work::event::Event;
 use crate::work::executor::Executor;
-use crate::work::origin::Origin;
+use crate::work::origin::Introduction;
 use crate::work::pool::Pool;
 use crate::work::role::{self, Role};
 
@@ -118,6 +119,8 @@ pub(super) struct Shared {
     steps: Arc<Steps>,
     supervisor: Supervisor,
     peer: PeerDescription,
+    /// Lets warnings name the peer.
+    _introduction: Introduction,
     /// Present until the connection has ended.
     control: Mutex<Option<Arc<dyn TransportControl>>>,
     can_declare_idle: bool,
@@ -563,7 +566,8 @@ pub(super) fn start(
         receiving: Arc::clone(&receiving),
         supervisor: supervisor.clone(),
     };
-    let origin = Origin::connection();
+    let introduction = Introduction::of(&peer_now);
+    let origin = introduction.origin();
     let peer = peer_now.clone();
     let settings = Settings { call_timeout, limits, flow, fds, origin, peer };
     let machine = Machine::new(settings, offers, Arc::new(outlet));
@@ -575,6 +579,7 @@ pub(super) fn start(
         steps,
         supervisor: supervisor.clone(),
         peer: peer_now,
+        _introduction: introduction,
         control: Mutex::new(Some(Arc::clone(&control))),
         can_declare_idle,
         close_timeout,
@@ -716,7 +721,7 @@ impl Coordinator {
         }
         self.receiving.refuse(&self.inbox);
         if !self.sending.done().park(deadline) {
-            tracing::debug!("the peer does not read: closing without the rest");
+            tell!(DEBUG, "the peer does not read: closing without the rest");
         }
         let control = self.shared.control.lock().take();
         if let Some(control) = &control {
@@ -724,7 +729,7 @@ impl Coordinator {
         }
         for thread in self.threads {
             if thread.join().is_err() {
-                tracing::error!("a thread of a connection panicked");
+                tell!(ERROR, "a thread of a connection panicked");
             }
         }
         // A reference to the connection would keep what waits in the queue.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::connection::Shared;
 use crate::deadline::Deadline;
+use crate::log::tell;
 
 /// Refuses new calls of the peers, waits until the calls that were accepted are answered,
 /// but not beyond the deadline, and ends the connections. Then waits for the connections'
@@ -25,7 +26,8 @@ pub(super) fn drain(connections: &[Arc<Shared>], deadline: Deadline) -> bool {
     let end = Deadline::after(longest.saturating_mul(2));
     let running = connections.iter().filter(|connection| !connection.join_before(end)).count();
     if running > 0 {
-        tracing::warn!(
+        tell!(
+            WARN,
             connections = running,
             "threads of drained connections do not end: supervised threads do not heed their \
              stop tokens"

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::error::Error;
 use crate::limits::Limits;
+use crate::log::tell;
 use crate::panics;
 use crate::sync::RwLock;
 
@@ -89,7 +90,7 @@ impl ExceptionEncoder {
         });
         let details = fitting.count();
         if details < error.details().len() {
-            tracing::warn!(%error, "details of an error are too large to be sent");
+            tell!(WARN, %error, "details of an error are too large to be sent");
         }
         error.as_sent(reason, trace, details)
     }

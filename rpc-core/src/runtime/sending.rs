@@ -26,6 +26,7 @@ use super::connection;
 use super::exceptions::ExceptionEncoder;
 use super::turns::{KEPT, Turn, TurnQueue};
 use crate::error::Error;
+use crate::log::tell;
 use crate::memory::GiveBack;
 use crate::panics;
 use crate::protocol::Machine;
@@ -279,7 +280,7 @@ impl Sending {
     /// Abort that tells why. Then the receive thread finds the stream broken, too, and
     /// ends the connection.
     fn fail(&self, error: &TransportError) {
-        tracing::debug!(%error, "writing failed");
+        tell!(DEBUG, %error, "writing failed");
         *self.failure.lock() = Some(Error::disconnected(error.to_string()));
         self.shut_down_transport();
     }
@@ -355,7 +356,7 @@ impl Writing {
                 Next::Idle => writer.declare_idle()?,
                 Next::End => {
                     if let Err(error) = writer.finish() {
-                        tracing::debug!(%error, "the peer was gone before the end of the stream");
+                        tell!(DEBUG, %error, "the peer was gone before the end of the stream");
                     }
                 }
             }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::cap::effects;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
+use crate::log::tell;
 use crate::memory::GiveBack;
 use crate::panics;
 use crate::sync::Mutex;
@@ -171,7 +172,7 @@ impl Supervisor {
         let Some(handles) = handles else { return false };
         for handle in handles {
             if handle.thread().id() != current && handle.join().is_err() {
-                tracing::error!("a supervised thread panicked");
+                tell!(ERROR, "a supervised thread panicked");
             }
         }
         true

@@ -13,6 +13,7 @@ use super::{
     ResultsTo, ReturnKind, Target,
 };
 use crate::error::{Error, ErrorKind};
+use crate::log::tell;
 
 /// Size of the allocation for a message without content, in words, which holds any of
 /// them.
@@ -149,7 +150,7 @@ fn encode_small(message: Message) -> Result<Frame, Error> {
                 // The message held something that cannot be copied, such as capability
                 // pointers, or too much to copy. It matters only that the message was
                 // not understood.
-                tracing::debug!(%error, "echoing an unknown message without its content");
+                tell!(DEBUG, %error, "echoing an unknown message without its content");
                 builder = small();
                 builder.init_root::<message::Builder<'_>>().init_unimplemented();
             }

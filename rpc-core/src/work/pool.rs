@@ -42,6 +42,7 @@ use super::waiting::{self, Awaited, Called, Look, Waiters};
 use super::watch;
 use crate::deadline::Deadline;
 use crate::error::Error;
+use crate::log::tell;
 use crate::memory::GiveBack;
 use crate::panics;
 use crate::sync::thread::JoinHandle;
@@ -245,7 +246,7 @@ impl Pool {
                 Ok(())
             }
             Err(error) => {
-                tracing::warn!(%error, "no thread for another worker");
+                tell!(WARN, %error, "no thread for another worker");
                 state.posts.free(post);
                 slot.lock().take().map_or(Ok(()), Err)
             }
@@ -490,7 +491,7 @@ impl Pool {
                 state.watched = true;
                 state.handles.push(handle);
             }
-            Err(error) => tracing::debug!(%error, "no thread to look for workers that are stuck"),
+            Err(error) => tell!(DEBUG, %error, "no thread to look for workers that are stuck"),
         }
     }
 

@@ -17,17 +17,21 @@ use std::collections::HashSet;
 use std::sync::{Arc, OnceLock, Weak};
 
 use super::home::Home;
+use super::origin::Origin;
 use super::progress::{Means, Progress};
 use super::waiting::{self, Called, Waiters};
 use super::waking;
 use crate::deadline::Deadline;
 use crate::error::{Error, Timeout};
+use crate::log::tell;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::thread::{self, ThreadId};
 use crate::sync::{Mutex, Unparker};
 
 pub(crate) struct Room {
     home: Home,
+    /// The connection, by the name that the log gives it.
+    origin: Origin,
     max_questions: usize,
     max_bytes: usize,
     /// The number of places that are taken, or given to a thread that was called.
@@ -74,9 +78,10 @@ pub(crate) enum Asker {
 }
 
 impl Room {
-    pub(crate) fn new(max_questions: usize, max_bytes: usize) -> Arc<Self> {
+    pub(crate) fn new(origin: Origin, max_questions: usize, max_bytes: usize) -> Arc<Self> {
         Arc::new(Room {
             home: Home::here(),
+            origin,
             max_questions,
             max_bytes,
             questions: AtomicUsize::new(0),
@@ -171,16 +176,20 @@ impl Room {
             return;
         }
         if self.has_bytes() {
-            tracing::warn!(
+            tell!(
+                WARN,
                 limit = self.max_questions,
-                "as many calls are under way on a connection as Limits::questions allows: \
-                 further calls wait until others have returned"
+                "as many calls are under way on {} as Limits::questions allows: \
+                 further calls wait until others have returned",
+                self.origin,
             );
         } else {
-            tracing::warn!(
+            tell!(
+                WARN,
                 limit = self.max_bytes,
-                "as many bytes wait to be sent on a connection as Limits::queued_bytes allows: \
-                 further calls wait until the peer has read"
+                "as many bytes wait to be sent on {} as Limits::queued_bytes allows: \
+                 further calls wait until the peer has read",
+                self.origin,
             );
         }
     }
@@ -304,56 +313,20 @@ impl Drop for Permit {
 #[cfg(all(test, not(rpc_model)))]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::fmt::Write as _;
     use std::time::Duration;
 
-    use tracing::field::{Field, Visit};
-    use tracing::span;
-
     use super::*;
-
-    /// Keeps what the log tells.
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<String>>>);
-
-    struct Fields(String);
-
-    impl Visit for Fields {
-        fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-            write!(self.0, "{field}={value:?} ").unwrap();
-        }
-    }
-
-    impl tracing::Subscriber for Log {
-        fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
-            true
-        }
-
-        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-            span::Id::from_u64(1)
-        }
-
-        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-        fn event(&self, event: &tracing::Event<'_>) {
-            let mut fields = Fields(event.metadata().level().to_string());
-            event.record(&mut fields);
-            self.0.lock().push(fields.0);
-        }
-
-        fn enter(&self, _: &span::Id) {}
-
-        fn exit(&self, _: &span::Id) {}
-    }
+    use crate::log::tests::told;
+    use crate::transport::PeerDescription;
+    use crate::work::origin::Introduction;
 
     #[test]
     fn the_log_tells_once_of_each_connection_that_calls_wait() {
-        let log = Log::default();
-        tracing::subscriber::with_default(log.clone(), || {
-            for _ in 0..2 {
-                let room = Room::new(1, 10);
+        let introductions = ["10.0.0.1:1", "10.0.0.2:2"]
+            .map(|peer| Introduction::of(&PeerDescription::from_address(peer)));
+        let told = told(|| {
+            for introduction in &introductions {
+                let room = Room::new(introduction.origin(), 1, 10);
                 let _taken = room.try_take().unwrap();
                 for _ in 0..3 {
                     let late = room.wait(Asker::Application, Deadline::after(Duration::ZERO));
@@ -361,14 +334,15 @@ mod tests {
                 }
             }
         });
-        let told = log.0.lock();
         assert_eq!(told.len(), 2, "{told:?}");
         assert!(told.iter().all(|line| line.starts_with("WARN") && line.contains("questions")));
+        assert!(told[0].contains("the connection to 10.0.0.1:1"), "{told:?}");
+        assert!(told[1].contains("the connection to 10.0.0.2:2"), "{told:?}");
     }
 
     #[test]
     fn an_error_says_what_there_was_no_room_for() {
-        let room = Room::new(1, 10);
+        let room = Room::new(Origin::LOCAL, 1, 10);
         let wait = || room.wait(Asker::Application, Deadline::after(Duration::ZERO)).err().unwrap();
         let taken = room.try_take().unwrap();
         assert!(wait().reason().contains("questions"), "{}", wait());

@@ -169,6 +169,9 @@ impl Called {
 pub(crate) trait Awaited: Send + Sync {
     /// The object behind whose method this waits.
     fn behind(&self) -> Option<Arc<dyn Calls>>;
+
+    /// The peer that was asked, in words, if that is what this waits for.
+    fn awaited_peer(&self) -> Option<String>;
 }
 
 crate::sync::thread_local! {

@@ -26,6 +26,7 @@ use super::posts::{Doing, Post, Waits};
 use super::role::{self, Role};
 use super::waiting;
 use crate::deadline::Deadline;
+use crate::log::tell;
 
 /// Maximum number of kinds of objects that one warning names.
 const MAX_NAMES: usize = 8;
@@ -50,7 +51,7 @@ pub(super) fn run(pool: &Arc<Pool>) {
         }
         drop(state);
         for warning in watch.look(pool) {
-            tracing::warn!("{warning}");
+            tell!(WARN, "{warning}");
         }
     }
 }
@@ -168,6 +169,8 @@ struct Waiting {
     object: Arc<dyn Calls>,
     /// The object behind whose method that call waits.
     behind: Option<Arc<dyn Calls>>,
+    /// The peer that was asked, in words.
+    asked: Option<String>,
     /// This is the look at which it is told.
     new: bool,
 }
@@ -179,7 +182,8 @@ fn lines(looked: &[Looked]) -> Vec<String> {
             return None;
         };
         let behind = awaited.as_ref().and_then(|awaited| awaited.behind());
-        let waiting = Waiting { object: Arc::clone(object), behind, new: *looks == TELL };
+        let asked = awaited.as_ref().and_then(|awaited| awaited.awaited_peer());
+        let waiting = Waiting { object: Arc::clone(object), behind, asked, new: *looks == TELL };
         (*looks >= TELL).then(|| (address(object), waiting))
     });
     let waiting: HashMap<usize, Waiting> = waiting.collect();
@@ -214,8 +218,9 @@ fn lines(looked: &[Looked]) -> Vec<String> {
         } else if path.len() > 1 {
             warnings.push(format!("a call makes no progress: {text}"));
         } else if first.object.waiting() > 0 {
+            let of = first.asked.as_ref().map(|peer| format!(" of {peer}")).unwrap_or_default();
             warnings.push(format!(
-                "{} calls wait behind a method of {text}, which waits for an answer",
+                "{} calls wait behind a method of {text}, which waits for an answer{of}",
                 first.object.waiting()
             ));
         }

@@ -1,5 +1,6 @@
 //! What becomes of the events of a vat's endpoint.
 
+use capnp_threads_core::log::tell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ impl Shared {
                     }
                     self.link_lost(link, &reason);
                 }
-                Entry::NetworkFailed(reason) => tracing::error!(reason, "the network failed"),
+                Entry::NetworkFailed(reason) => tell!(ERROR, reason, "the network failed"),
                 Entry::EndpointClosed => self.all_lost(),
             }
         }
@@ -52,7 +53,7 @@ impl Shared {
             Err(error) => self.note(|| format!("{from} opened what is no half of a vat: {error}")),
             Ok(hello) => {
                 if let Err(refusal) = self.bring_together(&hello, incoming, &from) {
-                    tracing::debug!(%from, refusal, "a vat was refused");
+                    tell!(DEBUG, %from, refusal, "a vat was refused");
                     self.refuse(&hello, &from, &refusal);
                 }
             }
@@ -162,7 +163,7 @@ impl Shared {
                 connection.try_send(&[&bytes]).map_err(|error| error.to_string())
             });
         if let Err(error) = told {
-            tracing::debug!(%to, error, "a vat could not be told that it is refused");
+            tell!(DEBUG, %to, error, "a vat could not be told that it is refused");
         }
     }
 

@@ -26,6 +26,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use capnp_threads_core::log::tell;
 use capnp_threads_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
@@ -93,7 +94,7 @@ impl FolderStore {
                 Ok(None) => {}
                 Err(Unreadable::Damaged(why)) => {
                     let path = store.path(&key);
-                    tracing::error!(path = %path.display(), %why, "a saved reference is damaged");
+                    tell!(ERROR, path = %path.display(), %why, "a saved reference is damaged");
                     store.damaged.push(path);
                 }
                 Err(Unreadable::Io(error)) => return Err(cannot(error)),
@@ -132,7 +133,7 @@ impl FolderStore {
 
     /// Logs what went wrong, and says so without telling the peer what is where.
     fn failed(&self, told: &str, error: &io::Error) -> Error {
-        tracing::error!(store = %self.folder.display(), %error, "{told}");
+        tell!(ERROR, store = %self.folder.display(), %error, "{told}");
         let kind = kind_of(error);
         let reason = match kind {
             ErrorKind::Overloaded => format!("{told}: out of disk space or file descriptors"),
@@ -162,7 +163,7 @@ impl SturdyStore for FolderStore {
             Unreadable::Io(error) => self.failed("a saved reference could not be read", &error),
             Unreadable::Damaged(why) => {
                 let path = self.path(key);
-                tracing::error!(path = %path.display(), %why, "a saved reference is damaged");
+                tell!(ERROR, path = %path.display(), %why, "a saved reference is damaged");
                 Error::failed("what the reference stands for is damaged, and lost")
                     .with_internal(format!("{}: {why}", path.display()))
             }

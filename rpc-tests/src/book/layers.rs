@@ -54,7 +54,7 @@ const LAYERS: [Layer; 10] = [
     Layer {
         name: "ground",
         modules: &[
-            "brand", "budget", "data", "deadline", "error", "fd", "ids", "limits", "memory",
+            "brand", "budget", "data", "deadline", "error", "fd", "ids", "limits", "log", "memory",
             "panics", "sync",
         ],
         holds: "errors, ids, limits, locks",

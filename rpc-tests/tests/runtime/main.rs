@@ -19,6 +19,7 @@ mod identity;
 mod inherited;
 mod kept_jobs;
 mod limits;
+mod logs;
 mod membranes;
 mod offers;
 mod out_of_descriptors;

@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice, Write};
 
 use capnp_threads_core::fd::SharedFd;
+use capnp_threads_core::log::tell;
 use capnp_threads_core::message::Message;
 use capnp_threads_core::transport::{MessageWriter, TransportError};
 
@@ -339,7 +340,7 @@ impl<'a> Round<'a, '_> {
             Err(error) => {
                 write_slices(inner, slices)?;
                 let count = fds.len();
-                tracing::warn!(%error, count, "a message went without its file descriptors");
+                tell!(WARN, %error, count, "a message went without its file descriptors");
                 Ok(())
             }
         }

@@ -61,7 +61,7 @@ use crate::sync::Mutex;
 use crate::wire::{Hint, Path};
 use crate::work::executor::{Calls, Executor, Job};
 use crate::work::interrupt::Scope;
-use crate::work::origin::Origin;
+use crate::work::origin::{self, Origin};
 use crate::work::waiting::{self, Awaited, Waiters};
 
 /// A call and its outcome.
@@ -525,6 +525,16 @@ impl Awaited for CallCell {
         drop(state);
         // A method that has returned will be answered without the object's worker.
         (waits || object.runs(self)).then_some(object as _)
+    }
+
+    fn awaited_peer(&self) -> Option<String> {
+        let state = self.state.lock();
+        if let Phase::Asked(question) | Phase::Redirected(question) = &state.phase {
+            return Some(origin::named(question.peer()));
+        }
+        let other = Arc::clone(state.taken_from.as_ref()?.cell());
+        drop(state);
+        other.awaited_peer()
     }
 }
 

@@ -10,6 +10,7 @@ use super::descriptors::exporting::exported;
 use super::{Abort, Machine, Txn};
 use crate::error::{Error, ErrorKind};
 use crate::ids::ExportId;
+use crate::log::tell;
 use crate::sync::atomic::Ordering;
 use crate::wire;
 
@@ -17,7 +18,7 @@ impl Machine {
     /// Handles one message of the peer. An error in it ends the connection with
     /// an Abort.
     pub(crate) fn receive(self: &Arc<Self>, mut message: wire::Message) {
-        tracing::trace!(?message, "receive");
+        tell!(TRACE, ?message, "receive");
         let arrived = message.take_fds();
         self.transact(|txn| {
             txn.arrived = arrived;
@@ -77,7 +78,7 @@ impl Txn<'_> {
     }
 
     fn receive_abort(&mut self, error: &Error) {
-        tracing::debug!(%error, "the peer ended the connection");
+        tell!(DEBUG, %error, "the peer ended the connection");
         let reason = Error::received(
             ErrorKind::Disconnected,
             format!("the peer ended the connection: {}", error.reason()),

@@ -9,6 +9,7 @@ use crate::cap::effects::Effect;
 use crate::cap::payload::{Carrier, Outcome, Payload, cap_of};
 use crate::error::Error;
 use crate::ids::{AnswerId, ExportId, QuestionId};
+use crate::log::tell;
 use crate::protocol::named::{Hosted, Named};
 use crate::protocol::question::{self, Asked};
 use crate::protocol::{Abort, Txn, UnwantedReturns, answer, costs};
@@ -126,7 +127,7 @@ impl Txn<'_> {
                 "the results of question {id} came here, but should have stayed with the peer"
             )),
             wire::ReturnKind::Exception(error) => {
-                tracing::debug!(question = %id, %error, "a call failed at the peer");
+                tell!(DEBUG, question = %id, %error, "a call failed at the peer");
                 self.settle_with(asked, Err(error));
                 return Ok(());
             }

@@ -31,6 +31,7 @@ use super::pace::Throttle;
 use super::timetable::Timetable;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
+use crate::log::tell;
 use crate::memory::GiveBack;
 use crate::panics;
 use crate::runtime::connection::{self, Connection, Seen};
@@ -205,7 +206,7 @@ impl Door {
     pub(crate) fn refuse(&self, transport: Transport, error: &Error) {
         let peer = transport.control.peer();
         if let Some(before) = self.refusals.lock().pass(Instant::now()) {
-            tracing::warn!(%peer, %error, before, "a peer was refused, others before it as well");
+            tell!(WARN, %peer, %error, before, "a peer was refused, others before it as well");
         }
         let mut lingering = Lingering(transport);
         if !tell(&mut lingering.0, error.clone()) {
@@ -317,7 +318,7 @@ impl Door {
     fn end(&self, connection: &Arc<connection::Shared>, reason: String) {
         if let Some(before) = self.refusals.lock().pass(Instant::now()) {
             let peer = connection.peer();
-            tracing::warn!(%peer, reason, before, "a peer was sent away, others before it as well");
+            tell!(WARN, %peer, reason, before, "a peer was sent away, others before it as well");
         }
         connection.abort_unlogged(Error::disconnected(reason));
     }

@@ -17,6 +17,7 @@ use crate::cap::effects;
 use crate::cap::from_client::FromClient;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
+use crate::log::tell;
 use crate::panics;
 use crate::transport::network::Listen;
 use crate::transport::{PeerDescription, Transport};
@@ -164,7 +165,7 @@ pub(super) fn accept_all<T>(
             continue;
         };
         if let Some(before) = failures.pass(Instant::now()) {
-            tracing::warn!(%error, before, "a peer could not be accepted, nor others before it");
+            tell!(WARN, %error, before, "a peer could not be accepted, nor others before it");
         }
         if door.wait_until_closed(Deadline::after(backoff.failed())) {
             return;

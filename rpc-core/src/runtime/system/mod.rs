@@ -30,6 +30,7 @@ use crate::cap::client::Client;
 use crate::cap::from_client::FromClient;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
+use crate::log::tell;
 use crate::panics;
 use crate::sync::Mutex;
 use crate::transport::network::VatNetwork;
@@ -208,7 +209,7 @@ impl<N: VatNetwork> Shared<N> {
     fn admit(&self, id: &N::VatId, description: PeerDescription) -> Result<Admission> {
         let Some(authorize) = &self.settings.authorizer else { return Ok(Admission::new()) };
         panics::catch(|| authorize(&Peer { id, description })).unwrap_or_else(|panicked| {
-            tracing::error!(message = panicked.message, "an authorizer or factory panicked");
+            tell!(ERROR, message = panicked.message, "an authorizer or factory panicked");
             Err(Error::failed("the authorizer or bootstrap factory panicked")
                 .with_internal(panicked.message))
         })

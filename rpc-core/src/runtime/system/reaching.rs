@@ -9,6 +9,7 @@ use crate::cap::client::Client;
 use crate::cap::effects;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
+use crate::log::tell;
 use crate::panics::{self, Panicked};
 use crate::protocol::idle::Unused;
 use crate::runtime::connection::Connection;
@@ -53,7 +54,7 @@ impl<N: VatNetwork> Drop for Attempt<'_, N> {
 
 /// The error of an attempt to connect that panicked.
 fn of(panicked: Panicked) -> Error {
-    tracing::error!(message = panicked.message, "connecting to a peer panicked");
+    tell!(ERROR, message = panicked.message, "connecting to a peer panicked");
     Error::failed("connecting to the peer panicked").with_internal(panicked.message)
 }
 

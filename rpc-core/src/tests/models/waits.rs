@@ -9,6 +9,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, Timeout};
 use crate::flow::FixedWindow;
 use crate::sync::{Mutex, explore, thread};
+use crate::work::origin::Origin;
 use crate::work::room::{Asker, Room};
 
 /// For a deadline that may come at any moment: Note [models].
@@ -17,7 +18,7 @@ const SOON: Duration = Duration::from_secs(1);
 #[test]
 fn whoever_waits_for_a_place_gets_one_when_one_is_free() {
     explore(|| {
-        let room = Room::new(1, 10);
+        let room = Room::new(Origin::LOCAL, 1, 10);
         let inside = Arc::new(AtomicUsize::new(0));
         let users = [(); 3].map(|()| {
             let (room, inside) = (Arc::clone(&room), Arc::clone(&inside));
@@ -43,7 +44,7 @@ fn whoever_waits_for_a_place_gets_one_when_one_is_free() {
 #[test]
 fn places_are_given_in_the_order_in_which_threads_came() {
     explore(|| {
-        let room = Room::new(1, 10);
+        let room = Room::new(Origin::LOCAL, 1, 10);
         let taken = room.try_take().unwrap();
         let served = Arc::new(AtomicUsize::new(0));
         let users: Vec<_> = (0..3)
@@ -71,7 +72,7 @@ fn places_are_given_in_the_order_in_which_threads_came() {
 #[test]
 fn a_worker_has_one_place_beyond_the_limit() {
     explore(|| {
-        let room = Room::new(1, 10);
+        let room = Room::new(Origin::LOCAL, 1, 10);
         // Nobody gives this back.
         let taken = room.try_take().unwrap();
         let workers = [(); 2].map(|()| {
@@ -94,7 +95,7 @@ fn a_worker_has_one_place_beyond_the_limit() {
 #[test]
 fn whoever_gives_up_in_line_takes_no_place_along() {
     explore(|| {
-        let room = Room::new(1, 10);
+        let room = Room::new(Origin::LOCAL, 1, 10);
         let taken = room.try_take().unwrap();
         let hasty = [(); 2].map(|()| {
             let room = Arc::clone(&room);
@@ -118,7 +119,7 @@ fn whoever_gives_up_in_line_takes_no_place_along() {
 #[test]
 fn everybody_who_waits_for_a_place_hears_of_the_end() {
     explore(|| {
-        let room = Room::new(1, 10);
+        let room = Room::new(Origin::LOCAL, 1, 10);
         let taken = room.try_take().unwrap();
         let users = [(); 2].map(|()| {
             let room = Arc::clone(&room);

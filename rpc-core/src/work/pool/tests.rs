@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::error::ErrorKind;
+use crate::transport::PeerDescription;
 use crate::work::event::Event;
 use crate::work::executor::Calls;
+use crate::work::origin::Introduction;
 use crate::work::watch::Watch;
 
 fn pool(adjust: impl FnOnce(&mut PoolConfig)) -> Arc<Pool> {
@@ -60,6 +62,10 @@ struct WaitsBehind(Arc<dyn Calls>);
 impl Awaited for WaitsBehind {
     fn behind(&self) -> Option<Arc<dyn Calls>> {
         Some(Arc::clone(&self.0))
+    }
+
+    fn awaited_peer(&self) -> Option<String> {
+        None
     }
 }
 
@@ -282,7 +288,8 @@ fn a_worker_counts_for_the_origin_whose_call_it_runs() {
 #[test]
 fn a_warning_names_the_objects_that_have_the_workers() {
     let pool = pool(|config| config.max_workers = 2);
-    let peer = Origin::connection();
+    let introduction = Introduction::of(&PeerDescription::from_address("10.0.0.1:1"));
+    let peer = introduction.origin();
     let (one, two) = (Object::that_blocks("Lock"), Object::that_blocks("Disk"));
     assert!(one.call(&pool, peer) && two.call(&pool, peer));
     until(|| (one.begun(), two.begun()) == (1, 1));
@@ -295,7 +302,10 @@ fn a_warning_names_the_objects_that_have_the_workers() {
     let [warning] = &warnings[..] else { panic!("{warnings:?}") };
     let names = "taken by Disk (1 run, 0 wait for an answer), Lock (1 run, 0 wait for an answer)";
     assert!(warning.contains(names), "{warning}");
-    assert!(warning.starts_with("1 calls or closures of connection "), "{warning}");
+    assert!(
+        warning.starts_with("1 calls or closures of the connection to 10.0.0.1:1 "),
+        "{warning}"
+    );
     assert!(watch.look(&pool).is_empty(), "it is told once");
     one.go.set();
     two.go.set();

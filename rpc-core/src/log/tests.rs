@@ -1,0 +1,78 @@
+//! A log that tests read.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tracing::field::{Field, Visit};
+use tracing::span;
+
+use crate::panics::caught;
+use crate::sync::Mutex;
+
+/// A subscriber: what it does with the text of each event.
+pub(crate) struct Events<F>(F);
+
+struct Fields(String);
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        // Writing to a text does not fail.
+        let _ = write!(self.0, "{field}={value:?} ");
+    }
+}
+
+impl<F: Fn(String) + 'static> tracing::Subscriber for Events<F> {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut fields = Fields(format!("{} ", event.metadata().level()));
+        event.record(&mut fields);
+        (self.0)(fields.0);
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+/// Runs code, and returns what it tells the log.
+pub(crate) fn told(code: impl FnOnce()) -> Vec<String> {
+    let told = Arc::<Mutex<Vec<String>>>::default();
+    let own = Arc::clone(&told);
+    let events = Events(move |event| own.lock().push(event));
+    tracing::subscriber::with_default(events, code);
+    std::mem::take(&mut *told.lock())
+}
+
+#[test]
+fn a_subscriber_that_panics_does_no_harm() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let events = Events(move |_| {
+        count.fetch_add(1, Ordering::SeqCst);
+        panic!("on purpose");
+    });
+    tracing::subscriber::with_default(events, || {
+        super::tell!(TRACE, "nobody hears this");
+        let panicked = caught("a test", || panic!("too")).unwrap_err();
+        assert_eq!(panicked.message, "too");
+    });
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn the_log_is_told_the_level_the_fields_and_the_text() {
+    let lines = told(|| super::tell!(WARN, number = 7, "a {}", "text"));
+    assert_eq!(lines, ["WARN message=a text number=7 "]);
+}
