@@ -110,7 +110,8 @@ mod kinds;
 mod limits;
 #[doc(hidden)]
 pub mod log;
-mod memory;
+#[doc(hidden)]
+pub mod memory;
 mod panics;
 mod protocol;
 mod runtime;

@@ -12,11 +12,11 @@
 //! A `Weak` keeps the memory of what it refers to. So a list of them is one of these
 //! collections, too, and must not keep those whose owners are gone.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, Hash};
 
 /// A collection that can shrink.
-pub(crate) trait GiveBack {
+pub trait GiveBack {
     /// Gives back the memory that is neither needed nor among that for `kept` items.
     fn give_back(&mut self, kept: usize);
 }
@@ -36,6 +36,14 @@ impl<T> GiveBack for Vec<T> {
 }
 
 impl<T> GiveBack for VecDeque<T> {
+    fn give_back(&mut self, kept: usize) {
+        if let Some(wanted) = wanted(self.capacity(), self.len(), kept) {
+            self.shrink_to(wanted);
+        }
+    }
+}
+
+impl<T: Eq + Hash, S: BuildHasher> GiveBack for HashSet<T, S> {
     fn give_back(&mut self, kept: usize) {
         if let Some(wanted) = wanted(self.capacity(), self.len(), kept) {
             self.shrink_to(wanted);

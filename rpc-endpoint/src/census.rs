@@ -1,5 +1,7 @@
 //! What all peers of a network hold together, and who may hold more.
 
+use crate::KEPT;
+use capnp_threads_core::memory::GiveBack;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -151,6 +153,7 @@ impl Drop for Place {
             *count -= 1;
             if *count == 0 {
                 places.by_host.remove(&self.host);
+                places.by_host.give_back(KEPT);
             }
         }
     }

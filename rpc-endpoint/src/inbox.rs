@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::KEPT;
+use capnp_threads_core::memory::GiveBack;
 use parking_lot::{Condvar, Mutex};
 
 use super::address::{ConnectionId, EndpointAddress};
@@ -76,6 +78,7 @@ impl Events {
                 return Err(ReceiveError::Closed);
             }
             if let Some(entry) = state.queue.pop_front() {
+                state.queue.give_back(KEPT);
                 if let Entry::EndpointClosed = entry {
                     state.is_over = true;
                     self.available.notify_all();
@@ -105,6 +108,14 @@ struct InboxState {
     end: Option<Ending>,
     /// The end needs a place among the endpoint's events whoever the owner is.
     announces_end: bool,
+}
+
+impl InboxState {
+    fn next_message(&mut self) -> Option<Vec<u8>> {
+        let message = self.messages.pop_front();
+        self.messages.give_back(KEPT);
+        message
+    }
 }
 
 /// Who takes the messages.
@@ -207,7 +218,7 @@ impl Inbox {
     /// since.
     pub(super) fn take_announced(&self) -> Option<Vec<u8>> {
         let mut state = self.state.lock();
-        if state.owner == Owner::Receiver { state.messages.pop_front() } else { None }
+        if state.owner == Owner::Receiver { state.next_message() } else { None }
     }
 
     pub(super) fn is_claimed(&self) -> bool {
@@ -228,7 +239,7 @@ impl Inbox {
     pub(super) fn take(&self, deadline: Deadline) -> Taken {
         let mut state = self.state.lock();
         loop {
-            if let Some(message) = state.messages.pop_front() {
+            if let Some(message) = state.next_message() {
                 return Taken::Message(message);
             }
             if let Some(end) = &state.end {

@@ -48,6 +48,7 @@
 mod address;
 mod answer;
 mod census;
+mod claimable;
 mod deadline;
 mod dial;
 mod error;
@@ -76,3 +77,7 @@ pub use event::Event;
 pub use handle::{Connection, Endpoint, Incoming, IncomingError, Network};
 pub use parameters::{ConnectHints, Dialect, Parameters};
 pub use vats::{EndpointNetwork, EndpointVat, InvalidVatId};
+
+/// Number of items for which a collection that is empty keeps memory. What has grown for more
+/// gives back what it does not need: Note [peak] in `memory.rs` of `capnp-threads-core`.
+const KEPT: usize = 16;

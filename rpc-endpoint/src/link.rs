@@ -20,6 +20,8 @@
 //! step and its consequences one, and keeps events in order. Nothing that is done
 //! then waits for anybody.
 
+use crate::KEPT;
+use capnp_threads_core::memory::GiveBack;
 use std::collections::HashMap;
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::Arc;
@@ -173,6 +175,7 @@ impl Link {
             }
             Output::Closed(lcid) => {
                 let Some(inbox) = state.inboxes.remove(&lcid) else { return };
+                state.inboxes.give_back(KEPT);
                 match inbox.end(Ending::Closed) {
                     Delivery::Announce => local.events.push(Entry::Closed(inbox)),
                     Delivery::Direct | Delivery::Unwanted => state.peer.event_taken(),
@@ -216,7 +219,7 @@ impl Drop for Link {
 
 /// Ends all incoming connections; says which ones were not claimed.
 fn end_all(state: &mut State, end: &Ending) -> Vec<ConnectionId> {
-    let inboxes = state.inboxes.drain().map(|(_, inbox)| inbox);
+    let inboxes = std::mem::take(&mut state.inboxes).into_values();
     let unclaimed = inboxes.filter(|inbox| inbox.end(end.clone()) == Delivery::Announce);
     unclaimed.map(|inbox| inbox.connection).collect()
 }

@@ -1,5 +1,7 @@
 //! One endpoint of ours: its peers, and what waits for its application.
 
+use crate::KEPT;
+use capnp_threads_core::memory::GiveBack;
 use std::collections::HashMap;
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use parking_lot::Mutex;
 
 use super::address::{ConnectionId, EndpointAddress, EndpointId};
 use super::census::Place;
+use super::claimable::Claimable;
 use super::deadline::Deadline;
 use super::dial;
 use super::error::{ConnectErrorCode, SendError, Unreached};
@@ -30,7 +33,7 @@ pub(super) struct Local {
     links: DashMap<EndpointAddress, Arc<Link>>,
     /// Incoming connections that nobody has claimed and whose end was not
     /// received.
-    pub(super) claimable: DashMap<ConnectionId, Arc<Inbox>>,
+    pub(super) claimable: Claimable,
     pub(super) events: Events,
     is_closed: AtomicBool,
     /// Numbers links from 1.
@@ -54,7 +57,7 @@ impl Local {
             id,
             address,
             links: DashMap::new(),
-            claimable: DashMap::new(),
+            claimable: Claimable::default(),
             events: Events::default(),
             is_closed: AtomicBool::new(false),
             next_link: AtomicU32::new(1),
@@ -171,6 +174,9 @@ impl Local {
     pub(super) fn forget(&self, link: &Arc<Link>) {
         if self.links.remove_if(&link.address, |_, other| Arc::ptr_eq(other, link)).is_some() {
             self.network.census.peer_left();
+            if self.links.capacity() > KEPT.max(4 * self.links.len()) {
+                self.links.shrink_to_fit();
+            }
         }
         link.vacate();
     }
@@ -251,12 +257,12 @@ impl Local {
                 if inbox.is_claimed() {
                     return None;
                 }
-                self.claimable.remove(&inbox.connection);
+                self.claimable.remove(inbox.connection);
                 Event::ConnectionClosed { connection: inbox.connection }
             }
             inbox::Entry::Lost { peer, reason, connections, .. } => {
                 for connection in connections {
-                    self.claimable.remove(&connection);
+                    self.claimable.remove(connection);
                 }
                 Event::ConnectionLost { peer, reason }
             }
@@ -266,7 +272,7 @@ impl Local {
     }
 
     pub(super) fn claim(&self, connection: ConnectionId) -> Option<Arc<Inbox>> {
-        let (_, inbox) = self.claimable.remove(&connection)?;
+        let inbox = self.claimable.remove(connection)?;
         inbox.claim().then_some(inbox)
     }
 }
@@ -315,6 +321,7 @@ impl Local {
             return;
         }
         own.open.remove(&inbox.connection);
+        own.open.give_back(KEPT);
         if inbox.end(Ending::Closed) == Delivery::Announce {
             self.events.push(inbox::Entry::Closed(inbox.clone()));
         }

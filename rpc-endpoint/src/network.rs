@@ -1,5 +1,7 @@
 //! What the endpoints of one port share.
 
+use crate::KEPT;
+use capnp_threads_core::memory::GiveBack;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Shutdown, TcpStream};
@@ -401,7 +403,9 @@ impl Shared {
 
     /// A socket has served.
     pub(super) fn done_with(&self, socket: &Arc<TcpStream>) {
-        self.lingering.lock().retain(|(_, other)| !Arc::ptr_eq(other, socket));
+        let mut lingering = self.lingering.lock();
+        lingering.retain(|(_, other)| !Arc::ptr_eq(other, socket));
+        lingering.give_back(KEPT);
     }
 
     /// Ends what has lingered for too long, and tells all links the time.
@@ -412,13 +416,16 @@ impl Shared {
         let mut keeper = self.timekeeper.lock();
         while !keeper.is_over {
             self.timekeeper_changed.wait_for(&mut keeper, pause);
-            self.lingering.lock().retain(|(deadline, socket)| {
+            let mut lingering = self.lingering.lock();
+            lingering.retain(|(deadline, socket)| {
                 let is_due = deadline.has_passed();
                 if is_due {
                     shut(socket);
                 }
                 !is_due
             });
+            lingering.give_back(KEPT);
+            drop(lingering);
             for local in self.all_locals() {
                 for link in local.links() {
                     link.tick();

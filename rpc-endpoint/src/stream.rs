@@ -1,5 +1,7 @@
 //! The two threads of a socket.
 
+use crate::KEPT;
+use capnp_threads_core::memory::GiveBack;
 use std::io::{self, BufReader, IoSlice, Read};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
@@ -115,6 +117,7 @@ fn read_all(
             Some(Header::Control(control)) => {
                 if let Control::Close { lcid } = control {
                     started.remove(&lcid);
+                    started.give_back(KEPT);
                 }
                 link.control(control);
             }
@@ -125,6 +128,7 @@ fn read_all(
                     wire::read_payload(input, length, started.entry(lcid).or_default())?;
                 } else {
                     let mut message = started.remove(&lcid).unwrap_or_default();
+                    started.give_back(KEPT);
                     wire::read_payload(input, length, &mut message)?;
                     link.deliver(lcid, message);
                 }
@@ -151,6 +155,9 @@ fn write_all(link: &Arc<Link>, dialect: Dialect, socket: &TcpStream) {
     }
 }
 
+/// The memory, in bytes, that a link keeps between batches.
+const KEPT_BYTES: usize = 16 << 10;
+
 /// Gathers pieces for as few calls of the system as possible.
 #[derive(Default)]
 struct Output {
@@ -162,8 +169,6 @@ struct Output {
 
 impl Output {
     fn write(&mut self, dialect: Dialect, socket: &TcpStream, pieces: &[Piece]) -> io::Result<()> {
-        self.bytes.clear();
-        self.long.clear();
         for (index, piece) in pieces.iter().enumerate() {
             match piece {
                 Piece::Reply(reply) => self.bytes.extend_from_slice(reply),
@@ -193,7 +198,12 @@ impl Output {
             start = *end;
         }
         slices.push(IoSlice::new(&self.bytes[start..]));
-        write_slices(socket, &mut slices)
+        let written = write_slices(socket, &mut slices);
+        self.bytes.clear();
+        self.bytes.shrink_to(KEPT_BYTES);
+        self.long.clear();
+        self.long.give_back(KEPT);
+        written
     }
 }
 

@@ -17,6 +17,8 @@ mod places;
 mod session;
 mod stream;
 
+use crate::KEPT;
+use capnp_threads_core::memory::GiveBack;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io;
@@ -249,6 +251,7 @@ impl VatNetwork for EndpointNetwork {
                 return Ok(None);
             }
             if let Some(Arrived { session, from, place }) = state.arrived.pop_front() {
+                state.arrived.give_back(KEPT);
                 drop(state);
                 let peer = EndpointVat::of_shared(session.peer.clone()).at(from.clone());
                 let transport = transport(&session, &from, Some(place));

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
+use capnp_threads_core::memory::GiveBack;
 use capnp_threads_core::message::Message;
 use capnp_threads_core::transport::{
     FrameLimits, MessageReader, MessageWriter, PeerDescription, Transport, TransportControl,
@@ -24,6 +25,9 @@ use crate::pipe::{self, PipeControl};
 
 #[cfg(test)]
 mod tests;
+
+/// Number of messages for which memory is kept when none waits.
+const KEPT: usize = 16;
 
 /// What [`pair`] lets lie between a writer and a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,6 +179,7 @@ impl MessageReader for Reader {
             self.lane.writable.notify_all();
         }
         let Some(message) = self.taken.pop_front() else { return Ok(None) };
+        self.taken.give_back(KEPT);
         let checked = check(&message, self.limits);
         self.failed = checked.is_err();
         checked?;

@@ -7,7 +7,11 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
 
+use capnp_threads_core::memory::GiveBack;
 use parking_lot::{Condvar, Mutex};
+
+/// The memory that an empty pipe keeps, in bytes.
+const KEPT: usize = 4 << 10;
 
 /// A pipe whose buffer holds `capacity` bytes, at least one.
 pub fn pipe(capacity: usize) -> (PipeReader, PipeWriter) {
@@ -53,6 +57,7 @@ impl Read for PipeReader {
             self.shared.changed.wait(&mut state);
         }
         let count = state.bytes.read(room)?;
+        state.bytes.give_back(KEPT);
         drop(state);
         self.shared.changed.notify_all();
         Ok(count)

@@ -50,6 +50,7 @@ use super::sending::Sending;
 use crate::cap::effects;
 use crate::deadline::Deadline;
 use crate::error::Error;
+use crate::log::tell;
 use crate::panics;
 use crate::protocol::Machine;
 use crate::sync::atomic::{AtomicU8, Ordering};
@@ -135,7 +136,7 @@ impl Reading {
         let standby = match Standby::new(descriptor) {
             Ok(standby) => standby,
             Err(error) => {
-                tracing::debug!(%error, "only the receive thread of a connection reads");
+                tell!(DEBUG, %error, "only the receive thread of a connection reads");
                 return Err((reader, entrance));
             }
         };
@@ -195,7 +196,7 @@ impl Reading {
     fn standby_is(&self, set: impl Fn(&Standby) -> std::io::Result<()>) {
         if let Err(error) = set(&self.standby) {
             // The descriptor is in the set as long as both exist.
-            tracing::error!(%error, "a connection's socket cannot be waited for");
+            tell!(ERROR, %error, "a connection's socket cannot be waited for");
             self.machine.disconnect(Error::disconnected(error.to_string()));
         }
     }

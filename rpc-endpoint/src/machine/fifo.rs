@@ -3,6 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::KEPT;
+use capnp_threads_core::memory::GiveBack;
+
 use super::outbox::Piece;
 use crate::wire::Control;
 
@@ -74,5 +77,7 @@ impl Fifo {
             }
             pieces.push(piece);
         }
+        self.urgent.give_back(KEPT);
+        self.pieces.give_back(KEPT);
     }
 }

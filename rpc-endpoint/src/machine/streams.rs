@@ -4,6 +4,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use crate::KEPT;
+use capnp_threads_core::memory::GiveBack;
+
 use super::outbox::Piece;
 use crate::wire::{Control, MAX_FRAGMENT};
 
@@ -167,6 +170,9 @@ impl Streams {
             taken += FRAGMENT_COST as usize;
             pieces.push(piece);
         }
+        self.urgent.give_back(KEPT);
+        self.ready.give_back(KEPT);
+        self.streams.give_back(KEPT);
         if self.is_lasts_turn() {
             pieces.extend(self.last.take().map(Piece::Control));
         }
@@ -191,6 +197,7 @@ fn fragment(lcid: u32, stream: &mut Stream) -> Piece {
     if !more {
         stream.bytes -= FRAGMENT_COST as usize;
         stream.messages.pop_front();
+        stream.messages.give_back(KEPT);
         stream.offset = 0;
     }
     Piece::Data { lcid, more, message, range }

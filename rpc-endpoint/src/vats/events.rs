@@ -1,6 +1,8 @@
 //! What becomes of the events of a vat's endpoint.
 
+use crate::KEPT;
 use capnp_threads_core::log::tell;
+use capnp_threads_core::memory::GiveBack;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,7 +34,7 @@ impl Shared {
                 Entry::Closed(inbox) => self.half_ended(&inbox),
                 Entry::Lost { link, reason, connections, .. } => {
                     for connection in connections {
-                        self.endpoint.local().claimable.remove(&connection);
+                        self.endpoint.local().claimable.remove(connection);
                     }
                     self.link_lost(link, &reason);
                 }
@@ -173,8 +175,13 @@ impl Shared {
 
     fn half_ended(&self, inbox: &Arc<Inbox>) {
         inbox.event_taken();
-        self.endpoint.local().claimable.remove(&inbox.connection);
-        let session = self.state.lock().theirs.remove(&inbox.connection);
+        self.endpoint.local().claimable.remove(inbox.connection);
+        let session = {
+            let mut state = self.state.lock();
+            let session = state.theirs.remove(&inbox.connection);
+            state.theirs.give_back(KEPT);
+            session
+        };
         if let Some(session) = session {
             session.their_end(inbox.connection);
         }
@@ -189,6 +196,7 @@ impl Shared {
             }
             lost.extend(state.theirs.values().filter(|session| session.depends_on(link)).cloned());
             state.theirs.retain(|connection, _| connection.heavyweight() != link);
+            state.theirs.give_back(KEPT);
         }
         self.changed.notify_all();
         for session in lost {

@@ -92,6 +92,9 @@ impl Chunks {
         if self.is_over {
             return Ok(false);
         }
+        // A long one is not kept while nothing comes.
+        self.chunk = Vec::new();
+        self.taken = 0;
         let next = match self.theirs()? {
             None => None,
             Some(theirs) => match theirs.receive() {
@@ -104,7 +107,6 @@ impl Chunks {
         };
         self.is_over = next.is_none();
         self.chunk = next.unwrap_or_default();
-        self.taken = 0;
         Ok(!self.is_over)
     }
 

@@ -13,6 +13,7 @@
 mod attacks;
 mod desk;
 mod endpoints;
+mod held;
 mod hostile;
 mod killed;
 mod ledger;

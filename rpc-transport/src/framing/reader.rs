@@ -22,6 +22,9 @@ const LARGEST_BUFFER: usize = 64 << 10;
 /// known.
 const PEEK: usize = 512;
 
+/// After so many reads in a row that bring little, the buffer is too large for the traffic.
+const FEW_READS: u32 = 16;
+
 /// The memory, in words, that a long message gets before any of it has arrived; see
 /// Note [paying as it arrives].
 const FIRST_STEP: usize = 16 << 10;
@@ -29,7 +32,7 @@ const FIRST_STEP: usize = 16 << 10;
 /// Reads messages from a stream of bytes.
 ///
 /// One call of the stream's `read` fetches as many messages as are there and fit
-/// into a buffer, which grows with the traffic from 4 to 64 KiB. Both limits of
+/// into a buffer, which follows the traffic between 4 and 64 KiB. Both limits of
 /// [`FrameLimits`] are checked as soon as the segment table has arrived, before
 /// memory is set aside for what it announces.
 ///
@@ -44,6 +47,9 @@ pub struct FramedReader<R> {
     end: usize,
     /// The last read filled all the room that it was given.
     buffer_was_filled: bool,
+    /// The number of reads, since the last other one, that needed a quarter of the buffer or
+    /// less.
+    small_reads: u32,
     /// The last message was too long for the buffer.
     last_was_long: bool,
     /// The segment table of the message that is being read.
@@ -90,6 +96,7 @@ impl<R: Read> FramedReader<R> {
             start: 0,
             end: 0,
             buffer_was_filled: false,
+            small_reads: 0,
             last_was_long: false,
             lengths: Vec::new(),
             part: Part::Start,
@@ -300,6 +307,8 @@ impl<R: Read> FramedReader<R> {
             let Some(read) = read else { return Ok(Progress::Later) };
             self.end += read;
             self.buffer_was_filled = self.end == self.buffer.len();
+            let is_small = self.end <= self.buffer.len() / 4;
+            self.small_reads = if is_small { self.small_reads + 1 } else { 0 };
             if read == 0 {
                 return Ok(Progress::Ended);
             }
@@ -308,7 +317,8 @@ impl<R: Read> FramedReader<R> {
     }
 
     /// Moves what is buffered, which is part of one message, to the front, and
-    /// enlarges a buffer that is too small for `count` bytes or for the traffic.
+    /// enlarges a buffer that is too small for `count` bytes or for the traffic, or makes it
+    /// smaller after its peak.
     fn make_room(&mut self, count: usize) {
         self.buffer.copy_within(self.start..self.end, 0);
         self.end -= self.start;
@@ -320,6 +330,13 @@ impl<R: Read> FramedReader<R> {
         size = size.max(count.next_power_of_two());
         if size > self.buffer.len() {
             self.buffer.resize(size, 0);
+        } else if self.small_reads >= FEW_READS {
+            self.small_reads = 0;
+            let smaller = (size / 2).max(FIRST_BUFFER).max(count.next_power_of_two());
+            if smaller < self.buffer.len() && self.end <= smaller {
+                self.buffer.truncate(smaller);
+                self.buffer.shrink_to_fit();
+            }
         }
         self.buffer_was_filled = false;
     }
@@ -412,4 +429,48 @@ fn out_of_memory(words: usize) -> io::Error {
         io::ErrorKind::OutOfMemory,
         format!("there is no memory for a message of {words} words"),
     )
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    /// A stream that brings these pieces, one with each read.
+    struct Pieces(VecDeque<Vec<u8>>);
+
+    impl Read for Pieces {
+        fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+            let Some(piece) = self.0.front_mut() else { return Ok(0) };
+            let count = piece.len().min(room.len());
+            room[..count].copy_from_slice(&piece[..count]);
+            piece.drain(..count);
+            if piece.is_empty() {
+                self.0.pop_front();
+            }
+            Ok(count)
+        }
+    }
+
+    /// Note [peak] of `capnp-threads-core`.
+    #[test]
+    fn the_buffer_becomes_small_again_when_the_traffic_does() {
+        // A table of one segment of one word, and the word.
+        let message = [0, 0, 0, 0, 1, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0];
+        let small = 200;
+        let many = message.repeat(LARGEST_BUFFER);
+        let pieces = std::iter::once(many).chain(std::iter::repeat_n(message.to_vec(), small));
+        let mut reader = FramedReader::new(Pieces(pieces.collect()));
+        for _ in 0..LARGEST_BUFFER {
+            reader.read().unwrap().unwrap();
+        }
+        assert_eq!(reader.buffer.len(), LARGEST_BUFFER);
+        for _ in 0..small {
+            assert_eq!(reader.read().unwrap().unwrap().size_in_words(), 1);
+        }
+        assert_eq!((reader.buffer.len(), reader.buffer.capacity()), (FIRST_BUFFER, FIRST_BUFFER));
+        assert!(reader.read().unwrap().is_none());
+    }
 }

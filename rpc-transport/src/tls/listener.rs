@@ -16,6 +16,7 @@
 //! The lock of the state is a leaf. Nothing but moving transports in and out is done under
 //! it.
 
+use capnp_threads_core::log::tell;
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -154,7 +155,7 @@ impl Drop for Listener {
             // There is no such thread in a forked child.
             std::mem::forget(thread);
         } else if thread.join().is_err() {
-            tracing::error!("the thread that made TLS handshakes had panicked");
+            tell!(ERROR, "the thread that made TLS handshakes had panicked");
         }
     }
 }
@@ -185,7 +186,7 @@ impl Shared {
     }
 
     fn fail(&self, peer: &PeerDescription, error: &io::Error) {
-        tracing::debug!(%peer, %error, "a TLS handshake failed");
+        tell!(DEBUG, %peer, %error, "a TLS handshake failed");
         self.failures.fetch_add(1, Ordering::SeqCst);
     }
 }
@@ -222,7 +223,7 @@ impl Reception {
                 Ok(Some(ready)) => self.work(&ready),
                 Ok(None) => return,
                 Err(error) => {
-                    tracing::error!(%error, "cannot wait for TLS clients any more");
+                    tell!(ERROR, %error, "cannot wait for TLS clients any more");
                     return;
                 }
             }

@@ -1,5 +1,7 @@
 //! What the application does with a peer.
 
+use crate::KEPT;
+use capnp_threads_core::memory::GiveBack;
 use std::sync::Arc;
 
 use super::{Connect, HangUp, Live, Output, Peer, Refusal, State};
@@ -74,6 +76,7 @@ impl Peer {
     pub(crate) fn close(&mut self, lcid: u32, out: &mut Vec<Output>) {
         let State::Valid(live) = &mut self.state else { return };
         if live.outgoing.remove(&lcid) {
+            live.outgoing.give_back(KEPT);
             self.outbox.close(lcid);
             self.close_if_unused(out);
         }
