@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use capnp_threads_core::vat::AcceptLimits;
 use capnp_threads_core::{Concurrency, Error, ErrorKind, RpcSystem, Vat};
 use capnp_threads_endpoint::{EndpointNetwork, EndpointVat, Parameters};
 use rpc_schema::echo_capnp::echo;
@@ -46,7 +47,11 @@ impl Party {
         let network = EndpointNetwork::listening(&id, "127.0.0.1", 0, parameters).unwrap();
         let name = network.this_vat();
         let vat = Vat::new();
+        // However busy the machine is, nobody is sent away.
+        let mut accept = AcceptLimits::default();
+        accept.first_message = LONG;
         let system = RpcSystem::builder(&vat, network)
+            .accept_limits(accept)
             .bootstrap(Echo::client(&vat, Concurrency::Concurrent))
             // Connections come and go all the time.
             .idle_timeout(Duration::from_millis(20))

@@ -163,13 +163,19 @@ impl Shared {
             state.revoked = Some(error.clone());
             std::mem::take(&mut state.wrappers)
         };
-        // The wrappers come first: code that learns that a call has failed must find
-        // that they fail, too.
+        // Every call is settled before anything is dropped that it needs: a call that is
+        // pipelined on another one must not hear of that one's cancellation instead. Such
+        // a call has entered behind the other one, so the last comes first.
+        let calls = self.calls.take_all();
+        let settled = calls.iter().rev().filter(|cell| cell.begin_completion(Err(error.clone())));
+        let settled: Vec<_> = settled.collect();
+        // And this is published last: code that learns that a call has failed must find that
+        // the wrappers fail, too.
         for wrapped in wrappers.into_values().filter_map(|wrapped| wrapped.upgrade()) {
             wrapped.revoke(error);
         }
-        for cell in self.calls.take_all() {
-            cell.complete(Err(error.clone()));
+        for cell in settled.into_iter().rev() {
+            cell.finish_completion();
         }
     }
 }

@@ -1,12 +1,13 @@
 //! What revoking ends, and what it leaves alone.
 
-use std::sync::Barrier;
+use std::sync::{Arc, Barrier, Mutex};
 
 use capnp_threads_core::membrane::{Membrane, Transparent, revocable};
-use capnp_threads_core::{Error, FromClient, Vat, promise_client};
+use capnp_threads_core::{Concurrency, Error, FromClient, Vat, promise_client};
 use rpc_schema::test_capnp::test_membrane::thing;
+use rpc_schema::test_capnp::test_more_stuff;
 
-use rpc_tests::support::objects::Thing;
+use rpc_tests::support::objects::{Thing, any, foo_request};
 
 use super::objects::{Inside, World, pass_through};
 use rpc_tests::support::{Blocked, Census, Watchdog, until};
@@ -43,6 +44,28 @@ fn revoke_ends_everything_that_crosses_and_calls_in_flight() {
         world.membrane.revoke(Error::failed("another time"));
         assert_eq!(reason(pass_through(&inner)), REASON);
     });
+}
+
+/// They are told why, and not that what they wait for was cancelled.
+#[test]
+fn revoke_ends_calls_that_are_pipelined_on_calls_in_flight() {
+    let _watchdog = Watchdog::start();
+    let vat = Vat::new();
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let keep = Arc::clone(&kept);
+    let object = any(&vat, Concurrency::Serial, move |call| keep.lock().unwrap().push(call));
+    let membrane = Membrane::new(Transparent);
+    let client = membrane.wrap(&test_more_stuff::Client::from_client(object));
+    let first = client.never_return_request().send();
+    until("the call to arrive", || !kept.lock().unwrap().is_empty());
+    let field = first.pipeline().get_cap_copy();
+    let calls = [(); 3].map(|()| foo_request(&field).send());
+    // Only the field keeps the first call alive.
+    drop(first);
+    membrane.revoke(Error::failed(REASON));
+    for call in calls {
+        assert_eq!(reason(call.wait()), REASON);
+    }
 }
 
 /// Also promises, at once: for who waits for them, and for a peer.
