@@ -159,7 +159,8 @@ impl Client {
     pub(crate) fn finish(&self, call: Call, time: Time) -> Result<Payload> {
         let place = self.place(time)?;
         let deadline = place.deadline.unwrap_or(Deadline::NEVER);
-        let own = OwnCall::begin(deadline);
+        // Otherwise effects of other code would stand between the call and its method.
+        let own = if effects::may_run() { OwnCall::begin(deadline) } else { None };
         let pending = place.send(call, By::Caller);
         if let Some(own) = own {
             effects::catch_up();

@@ -45,6 +45,7 @@ use crate::memory::GiveBack;
 use crate::panics;
 use crate::wire::Path;
 use crate::work::executor::{Executor, Job, Refused};
+use crate::work::hands::Busy;
 use crate::work::interrupt::Detached;
 use crate::work::pool::Pool;
 use crate::work::role;
@@ -328,6 +329,7 @@ pub(crate) fn may_run() -> bool {
 
 /// Runs application code in the middle of an effect.
 pub(crate) fn application(code: impl FnOnce()) {
+    let busy = Busy::begin();
     let suspended = Suspended::begin();
     /// Counts the nesting down.
     struct Nested;
@@ -347,7 +349,7 @@ pub(crate) fn application(code: impl FnOnce()) {
     });
     // The panic has been logged, and nothing here depends on the code's success.
     let _ = panics::caught("a destructor or a closure of the application", code);
-    drop((outer, aside, suspended));
+    drop((outer, aside, suspended, busy));
 }
 
 /// Runs a closure of the application on a worker or, if none is free, on this thread.

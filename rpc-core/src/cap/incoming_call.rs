@@ -256,27 +256,41 @@ impl fmt::Debug for IncomingCall {
 }
 
 crate::sync::thread_local! {
-    /// The cell of the call whose method runs on this thread, by address, or 0.
-    static RUNNING: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+    /// The call whose method runs on this thread.
+    static RUNNING: std::cell::Cell<Running> = const {
+        std::cell::Cell::new(Running { cell: 0, unwinds: false })
+    };
+}
+
+#[derive(Clone, Copy)]
+struct Running {
+    /// The address of the call's cell, or 0.
+    cell: usize,
+    /// The thread was unwinding before: a destructor made the call, and its thread runs it.
+    unwinds: bool,
 }
 
 /// Marks a thread on which a panic will be turned into the answer of one call.
-pub(super) struct PanicScope(usize);
+pub(super) struct PanicScope(Running);
 
 impl PanicScope {
     pub(super) fn enter(cell: &Arc<CallCell>) -> Self {
-        PanicScope(RUNNING.with(|running| running.replace(Arc::as_ptr(cell) as usize)))
+        let cell = Arc::as_ptr(cell) as usize;
+        let unwinds = std::thread::panicking();
+        PanicScope(RUNNING.with(|running| running.replace(Running { cell, unwinds })))
     }
 
     /// Whether the method on this thread runs for this call.
     fn runs_for(cell: &Arc<CallCell>) -> bool {
-        RUNNING.with(std::cell::Cell::get) == Arc::as_ptr(cell) as usize
+        RUNNING.with(std::cell::Cell::get).cell == Arc::as_ptr(cell) as usize
     }
 
     /// Whether a method is panicking on this thread and its panic will answer this
-    /// call.
+    /// call. On a thread that was unwinding before nobody can tell, so the answer is no.
     fn will_answer(cell: &Arc<CallCell>) -> bool {
-        std::thread::panicking() && PanicScope::runs_for(cell)
+        std::thread::panicking()
+            && PanicScope::runs_for(cell)
+            && !RUNNING.with(std::cell::Cell::get).unwinds
     }
 }
 

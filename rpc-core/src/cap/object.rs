@@ -201,7 +201,7 @@ impl LocalObject {
             }
             taken = self.mailbox.lock().next();
             if taken.is_some() {
-                role::let_go_of_kept_job();
+                hands::let_go();
             }
         }
     }

@@ -30,6 +30,8 @@
 //! the last release of the turn is an arming. At worst the receive thread wakes for nothing.
 //!
 //! - At every moment something that comes has a thread that will read it.
+//! - A guest that was unparked or is late reads no more, though more has come, and neither
+//!   does a worker that keeps a job (Note [kept jobs]).
 //! - Whole messages that were read are worked off before the turn is given back. What there
 //!   is of a further message stays with the reader.
 //! - A guest is unparked as it is where it sleeps otherwise: by its answer, by a
@@ -58,7 +60,7 @@ use crate::sync::{Mutex, Parker, Polled, Standby};
 use crate::transport::MessageReader;
 use crate::work::origin::{OnBehalf, Origin};
 use crate::work::pool::Pool;
-use crate::work::progress::{Hands, Making, Progress};
+use crate::work::progress::{self, Hands, Making, Progress};
 use crate::work::role::Serving;
 use crate::work::waiting;
 use crate::work::waking::Batch;
@@ -166,7 +168,7 @@ impl Reading {
             }
             if let Some(mut turn) = self.claim() {
                 loop {
-                    self.work_off(&mut turn, Whose::Own);
+                    self.work_off(&mut turn, Whose::Own, || true);
                     if turn.next == Next::Nothing || !self.is_busy() {
                         break;
                     }
@@ -201,19 +203,25 @@ impl Reading {
         }
     }
 
-    /// Reads what is there, and makes the steps of it.
-    fn work_off(&self, turn: &mut Turn<'_>, whose: Whose) {
-        let done = connection::guarded("a thread that reads", &self.machine, || {
+    /// Reads what is there, and makes the steps of it. As soon as `goes_on` says no, which
+    /// is asked after some messages, no more is read: more may come as fast as it is worked
+    /// off. What has been read is worked off all the same.
+    fn work_off(&self, turn: &mut Turn<'_>, whose: Whose, goes_on: impl Fn() -> bool) {
+        self.guarded(turn, || {
             let _serving = Serving::begin(Weak::clone(&self.pool));
             let _behalf = OnBehalf::begin(Origin::LOCAL);
             let _making = Making::begin(Weak::clone(&self.this) as _);
             let mut reader = self.reader.lock();
             let Some(reader) = &mut *reader else { return Next::Nothing };
+            let mut reads_more = true;
             loop {
                 // The batch ends first: Note [waking together].
-                let _held = self.sending.hold(&self.machine);
-                let _batch = Batch::begin();
+                let held = self.sending.hold(&self.machine);
+                let batch = Batch::begin();
                 for _ in 0..MAX_HELD {
+                    if !reads_more && !reader.has_buffered() {
+                        return Next::Later;
+                    }
                     let Some(event) = self.receiving.next_now(&mut **reader) else {
                         return Next::Later;
                     };
@@ -223,8 +231,15 @@ impl Reading {
                         return Next::Nothing;
                     }
                 }
+                drop((batch, held));
+                reads_more = reads_more && goes_on();
             }
         });
+    }
+
+    /// Does something in the turn, which says what comes next.
+    fn guarded(&self, turn: &mut Turn<'_>, work: impl FnOnce() -> Next) {
+        let done = connection::guarded("a thread that reads", &self.machine, work);
         turn.next = done.unwrap_or_else(|_| {
             // Nobody has to wait for what was still to be read.
             let reason = Error::disconnected("a thread that reads panicked");
@@ -235,13 +250,15 @@ impl Reading {
 
     /// Waits for the next message, and works off what has come with it.
     fn read_on(&self, turn: &mut Turn<'_>) {
-        let event = match &mut *self.reader.lock() {
-            Some(reader) => self.receiving.next(&mut **reader),
-            None => return,
-        };
-        let last = event.is_last();
-        self.take(event, Whose::Own);
-        turn.next = if last { Next::Nothing } else { Next::Later };
+        self.guarded(turn, || {
+            let event = match &mut *self.reader.lock() {
+                Some(reader) => self.receiving.next(&mut **reader),
+                None => return Next::Nothing,
+            };
+            let last = event.is_last();
+            self.take(event, Whose::Own);
+            if last { Next::Nothing } else { Next::Later }
+        });
     }
 
     /// Whether so much is under way that threads keep to their own work.
@@ -277,14 +294,24 @@ impl Progress for Reading {
     fn make(&self, parker: &Parker, deadline: Deadline) -> bool {
         // The effects of a step must run, and in a forked child the socket and the standby
         // are those of the parent.
-        if self.is_busy() || !effects::may_run() || !self.machine.room().home().is_here() {
+        if self.is_busy()
+            || !effects::may_run()
+            || !progress::is_possible_here()
+            || !self.machine.room().home().is_here()
+        {
             return false;
         }
         let Some(mut turn) = self.claim_elsewhere() else { return false };
         let descriptor = self.standby.descriptor();
+        let is_over = || deadline != Deadline::NEVER && deadline.has_passed();
         while !parker.was_unparked() && turn.next == Next::Later {
             match parker.poll(descriptor, deadline) {
-                Polled::Readable => self.work_off(&mut turn, Whose::Guest),
+                // There may always be something, and never what the thread waits for.
+                Polled::Readable if is_over() => break,
+                Polled::Readable => {
+                    let goes_on = || !parker.is_unparked() && !is_over();
+                    self.work_off(&mut turn, Whose::Guest, goes_on);
+                }
                 Polled::Unparked | Polled::Late => break,
                 Polled::Unable => return false,
             }
@@ -302,7 +329,9 @@ impl Progress for Reading {
             let deadline = Deadline::after(LINGER);
             match waiting::with_parker(|parker| parker.poll(descriptor, deadline)) {
                 Polled::Readable => {
-                    if worker.keep_first(&mut || self.work_off(&mut turn, Whose::Own)) {
+                    if worker.keep_first(&mut || {
+                        self.work_off(&mut turn, Whose::Own, || !worker.keeps());
+                    }) {
                         return true;
                     }
                 }

@@ -255,6 +255,11 @@ impl Parker {
         }
     }
 
+    /// Whether the thread was unparked since it slept last.
+    pub(crate) fn is_unparked(&self) -> bool {
+        self.0.0.state.lock().there
+    }
+
     /// Whether the thread was unparked since it slept last, which is forgotten then.
     pub(crate) fn was_unparked(&self) -> bool {
         std::mem::take(&mut self.0.0.state.lock().there)

@@ -116,6 +116,11 @@ impl Parker {
         if polled == Polled::Unparked && deadline.has_passed() { Polled::Late } else { polled }
     }
 
+    /// Whether the thread was unparked since it slept last.
+    pub(crate) fn is_unparked(&self) -> bool {
+        self.0.state.load(Ordering::SeqCst) == UNPARKED
+    }
+
     /// Whether the thread was unparked since it slept last, which is forgotten then.
     pub(crate) fn was_unparked(&self) -> bool {
         let state = &self.0.state;

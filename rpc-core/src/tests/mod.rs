@@ -39,6 +39,8 @@ mod fds;
 mod flow_limit;
 mod held_references;
 mod hints;
+#[cfg(not(rpc_model))]
+mod late;
 mod long;
 mod tables;
 mod tail_calls;

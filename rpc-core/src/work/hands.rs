@@ -10,14 +10,17 @@
 //!   waiting for it, such as the next one of a chain.
 //!
 //! Everything else goes to other workers, because the job may block. So does a kept job if
-//! there is more to do than was known, such as another call in the object's mailbox. After
+//! there is more to do than was known, such as another call in the object's mailbox, a wait,
+//! or a destructor of the application, which may itself depend on the job. After
 //! the answer of a method that was called by other code than this library's, that code may
 //! go on for long. Such an object does not say that its
 //! [methods end with their answers](crate::untyped::Dispatch), and nothing is kept there.
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 
 use super::executor::Job;
+use super::pool::Pool;
 use super::posts::Post;
 use super::progress::Hands;
 use crate::sync::atomic::{AtomicUsize, Ordering};
@@ -77,7 +80,45 @@ crate::sync::thread_local! {
     /// Whether this worker may keep a job of this pool.
     static FREE: Cell<Option<(PoolId, Free)>> = const { Cell::new(None) };
     /// The job that it keeps.
-    static KEPT: RefCell<Option<Job>> = const { RefCell::new(None) };
+    static KEPT: RefCell<Option<Kept>> = const { RefCell::new(None) };
+}
+
+/// A job with a place that a worker of this pool keeps.
+struct Kept {
+    pool: Arc<Pool>,
+    free: Free,
+    job: Job,
+}
+
+/// While this exists, this thread does something that may take long or depend on others:
+/// it keeps nothing, and what it had kept goes to other workers.
+///
+/// Must not begin under a lock.
+pub(crate) struct Busy(Option<(PoolId, Free)>);
+
+impl Busy {
+    pub(crate) fn begin() -> Self {
+        let free = FREE.with(Cell::take);
+        let_go();
+        Busy(free)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        FREE.with(|free| free.set(self.0));
+    }
+}
+
+/// Hands over to another worker the job that this one has kept.
+///
+/// Must not be called under a lock.
+pub(crate) fn let_go() {
+    // A thread that is ending has kept nothing.
+    let kept = KEPT.try_with(|kept| kept.borrow_mut().take());
+    if let Ok(Some(Kept { pool, free, job })) = kept {
+        pool.let_go(free, job);
+    }
 }
 
 /// Lets the thread keep nothing more when it is dropped.
@@ -135,13 +176,17 @@ impl Hands for Idle {
         let closed = Closed(());
         work();
         drop(closed);
+        self.keeps()
+    }
+
+    fn keeps(&self) -> bool {
         KEPT.with(|kept| kept.borrow().is_some())
     }
 }
 
 /// The job that this thread kept.
 pub(super) fn kept() -> Option<Job> {
-    KEPT.with(|kept| kept.borrow_mut().take())
+    KEPT.with(|kept| kept.borrow_mut().take()).map(|kept| kept.job)
 }
 
 /// Why this thread may keep a job of this pool; `None` if it may not.
@@ -150,8 +195,8 @@ pub(super) fn free(pool: PoolId) -> Option<Free> {
     (own == pool).then_some(free)
 }
 
-/// Keeps a job, after [`free`].
-pub(super) fn keep(job: Job) {
+/// Keeps a job of this pool, after [`free`].
+pub(super) fn keep(pool: Arc<Pool>, free: Free, job: Job) {
     FREE.with(|free| free.set(None));
-    drop(KEPT.with(|kept| kept.borrow_mut().replace(job)));
+    drop(KEPT.with(|kept| kept.borrow_mut().replace(Kept { pool, free, job })));
 }

@@ -82,6 +82,7 @@ impl OwnCall {
     /// a worker run it.
     pub(crate) fn begin(deadline: Deadline) -> Option<Self> {
         let may_run = deadline == Deadline::NEVER
+            && role::is_there()
             && role::may_wait()
             && !interrupt::is_allowed()
             && DEPTH.try_with(Cell::get).is_ok_and(|depth| depth < MAX_DEPTH);

@@ -285,10 +285,13 @@ impl Pool {
     }
 
     /// Hands over to other workers a job that this one has kept.
-    pub(super) fn let_go(&self, kept: Job) {
+    pub(super) fn let_go(&self, free: Free, kept: Job) {
         let mut after = After::default();
         {
             let mut state = self.state.lock();
+            if let Free::Idle(post) = free {
+                state.posts.rest(post);
+            }
             match self.hand_over(&mut state, kept) {
                 Ok(called) => after.call(called),
                 Err(job) => state.shares.give_back(job),
@@ -419,11 +422,13 @@ impl Pool {
     /// # Errors
     /// No worker is idle, and no thread could be started. The job still has its place.
     fn hand_over(&self, state: &mut State, job: Job) -> Result<Called, Job> {
-        if let Some(free) = hands::free(self.id()) {
+        if let Some(free) = hands::free(self.id())
+            && let Some(pool) = self.this.upgrade()
+        {
             if let Free::Idle(post) = free {
                 state.posts.begin(post, &job);
             }
-            hands::keep(job);
+            hands::keep(pool, free, job);
             return Ok(Called::default());
         }
         if state.handed.len() < state.called_idle {

@@ -15,6 +15,7 @@
 use std::cell::RefCell;
 use std::sync::{Arc, Weak};
 
+use super::{role, waking};
 use crate::deadline::Deadline;
 use crate::sync::Parker;
 
@@ -39,6 +40,9 @@ pub(crate) trait Hands {
     /// Lets this thread keep the first job that `work` leads to. Returns whether it keeps
     /// one now.
     fn keep_first(&self, work: &mut dyn FnMut()) -> bool;
+
+    /// Whether this thread keeps a job.
+    fn keeps(&self) -> bool;
 }
 
 crate::sync::thread_local! {
@@ -49,6 +53,12 @@ crate::sync::thread_local! {
 /// What this thread brings forward at the moment, for the jobs that it leads to.
 pub(super) fn made_here() -> Option<Weak<dyn Progress>> {
     MADE.try_with(|made| made.borrow().clone()).unwrap_or_default()
+}
+
+/// Whether this thread still has what is needed to make progress. A thread that is ending,
+/// and waits in a destructor of its own, may have lost it.
+pub(crate) fn is_possible_here() -> bool {
+    MADE.try_with(|_| ()).is_ok() && role::is_there() && waking::is_there()
 }
 
 /// While this exists, the thread makes progress.

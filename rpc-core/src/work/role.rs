@@ -50,6 +50,11 @@ pub(crate) fn has_time() -> bool {
     PACE.try_with(|current| current.replace(Pace::Busy)) == Ok(Pace::Calm)
 }
 
+/// Whether this thread can have a role: not any more when it is ending.
+pub(super) fn is_there() -> bool {
+    ROLE.try_with(|_| ()).is_ok()
+}
+
 /// Sets the role of the current thread for the rest of its life.
 pub(crate) fn assume(role: Role) {
     drop(ROLE.with(|current| current.replace(role)));
@@ -145,9 +150,7 @@ pub(crate) fn wait_for<R>(
         Role::Application => Ok(wait()),
         Role::Worker(pool, post) => {
             // Another worker has to run what this one may be waiting for.
-            if let Some(kept) = hands::kept() {
-                pool.let_go(kept);
-            }
+            let _busy = hands::Busy::begin();
             let _place = pool.give_up_place(post, awaited());
             Ok(wait())
         }
@@ -167,16 +170,6 @@ pub(crate) fn work_for(origin: Origin) {
     origin::set(origin);
     if let Role::Worker(pool, post) = role() {
         pool.work_for(post, origin);
-    }
-}
-
-/// Hands over to another worker the job that this one has kept, because there is more to
-/// do before it.
-pub(crate) fn let_go_of_kept_job() {
-    if let Some(kept) = hands::kept()
-        && let Role::Worker(pool, _) = role()
-    {
-        pool.let_go(kept);
     }
 }
 

@@ -46,6 +46,11 @@ pub(crate) fn catch_up() {
     }
 }
 
+/// Whether this thread can work off a batch: not any more when it is ending.
+pub(super) fn is_there() -> bool {
+    NOTED.try_with(|_| ()).is_ok()
+}
+
 /// While this exists, the thread works off a batch.
 pub(crate) struct Batch(());
 

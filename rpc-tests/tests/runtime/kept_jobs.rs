@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 
 use capnp_threads_core::untyped::{Dispatch, IncomingCall};
-use capnp_threads_core::{FromClient, Result, Vat};
+use capnp_threads_core::{Concurrency, ConnConfig, FromClient, Result, Vat};
 use rpc_schema::echo_capnp::echo;
 
+use rpc_tests::support::raw::{self, Cap, Outcome, RawPeer, Target};
 use rpc_tests::support::{Event, LONG, Watchdog, vat};
 
 /// Does something for each method, and answers.
@@ -145,5 +146,103 @@ fn a_proxy_that_goes_on_after_the_answer_holds_nothing_up() {
     ping.wait().unwrap();
     next.wait().unwrap();
     drop(proxy);
+    assert!(vat.shutdown(LONG).unwrap());
+}
+
+/// Calls an object when it is dropped, and blocks until the call has come.
+struct CallsAtDrop {
+    object: echo::Client,
+    came: Event,
+}
+
+impl Drop for CallsAtDrop {
+    fn drop(&mut self) {
+        let ping = self.object.ping_request().send();
+        self.came.wait();
+        ping.wait().unwrap();
+    }
+}
+
+/// The answer of its method drops one of these.
+struct DropsBehindAnswer(echo::Client, Event);
+
+impl echo::Server for DropsBehindAnswer {
+    fn ping(&self, params: echo::PingParams, _: echo::PingResults) -> Result<()> {
+        let held = CallsAtDrop { object: self.0.clone(), came: self.1.clone() };
+        params.on_cancel(move || drop(held));
+        Ok(())
+    }
+}
+
+#[test]
+fn a_destructor_behind_the_answer_may_depend_on_a_call() {
+    let _watchdog = Watchdog::start();
+    let (vat, came) = (vat("kj4"), Event::new());
+    let tell = came.clone();
+    let object = pinged(&vat, move || tell.set());
+    let object: echo::Client = vat.export(DropsBehindAnswer(object, came));
+    object.ping_request().send().wait().unwrap();
+    drop(object);
+    assert!(vat.shutdown(LONG).unwrap());
+}
+
+/// Calls itself while it is called. It does not wait, so this is possible.
+#[derive(Default)]
+struct CallsItself(Mutex<Vec<Box<dyn Any + Send>>>);
+
+impl echo::Server for CallsItself {
+    fn ping(&self, params: echo::PingParams, _: echo::PingResults) -> Result<()> {
+        let this: echo::Client = params.this();
+        self.0.lock().unwrap().push(Box::new(this.total_request().send()));
+        Ok(())
+    }
+
+    fn total(&self, _: echo::TotalParams, _: echo::TotalResults) -> Result<()> {
+        self.0.lock().unwrap().clear();
+        Ok(())
+    }
+}
+
+/// A worker that reads keeps the first call. Among what comes behind it is a call to an
+/// inline object, which runs on the same thread and finds a second one in its mailbox.
+#[test]
+fn a_call_that_is_kept_outlasts_what_is_read_behind_it() {
+    /// The type id of `Echo`, and the ordinals of two methods.
+    const ECHO: u64 = 0xfe75_8b36_a0d3_1641;
+    const PING: u16 = 0;
+    const NEXT: u16 = 2;
+    let _watchdog = Watchdog::start();
+    let vat = vat("kj5");
+    let inline: echo::Client = vat.export_with(CallsItself::default(), Concurrency::Inline);
+    let serial: echo::Client = vat.export(Scripted {
+        ping: Some(Box::new(|| ())),
+        next: Some(Box::new(move || inline.clone())),
+        ..Scripted::default()
+    });
+    let (mut peer, connection) = RawPeer::connect(&vat, ConnConfig::new().bootstrap(serial));
+    let serial = Target::Import(peer.bootstrapped(0));
+    peer.bytes(&raw::call(1, &serial, ECHO, NEXT, &[]));
+    let Outcome::Results(caps) = peer.outcome(1) else { panic!("no results") };
+    let [Cap::SenderHosted(inline)] = caps[..] else { panic!("{caps:?}") };
+    let inline = Target::Import(inline);
+    for question in (2..200).step_by(3) {
+        peer.bytes(&raw::call(question, &serial, ECHO, PING, &[]));
+        peer.outcome(question);
+        // The worker that has answered reads these, both at once.
+        let mut both = raw::call(question + 1, &serial, ECHO, PING, &[]);
+        both.extend(raw::call(question + 2, &inline, ECHO, PING, &[]));
+        peer.bytes(&both);
+        let mut answered = Vec::new();
+        while answered.len() < 2 {
+            answered.push(peer.receive_until("an answer", |said| match said {
+                raw::Said::Return { answer, .. } => Some(*answer),
+                _ => None,
+            }));
+        }
+        answered.sort_unstable();
+        assert_eq!(answered, [question + 1, question + 2]);
+    }
+    drop(peer);
+    connection.join().unwrap();
     assert!(vat.shutdown(LONG).unwrap());
 }
