@@ -16,7 +16,7 @@ use crate::error::{Error, Result, Timeout};
 use crate::wire::Hint;
 use crate::work::origin;
 use crate::work::own_call::{self, OwnCall};
-use crate::work::progress::Means;
+use crate::work::progress::{Means, Prepared};
 use crate::work::role;
 use crate::work::room::{Permit, Room};
 
@@ -161,6 +161,7 @@ impl Client {
         let deadline = place.deadline.unwrap_or(Deadline::NEVER);
         // Otherwise effects of other code would stand between the call and its method.
         let own = if effects::may_run() { OwnCall::begin(deadline) } else { None };
+        let _prepared = place.means().and_then(Prepared::begin);
         let pending = place.send(call, By::Caller);
         if let Some(own) = own {
             effects::catch_up();
@@ -348,6 +349,11 @@ impl Call {
 }
 
 impl Place {
+    /// What brings the call forward.
+    fn means(&self) -> Means {
+        self.target.connection()?.room().means()
+    }
+
     /// Sends a call there. Does not wait.
     pub(crate) fn send(self, call: Call, by: By) -> Pending {
         let Call { interface_id, method_id, params, hint } = call;

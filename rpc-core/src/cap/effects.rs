@@ -48,8 +48,8 @@ use crate::work::executor::{Executor, Job, Refused};
 use crate::work::hands::Busy;
 use crate::work::interrupt::Detached;
 use crate::work::pool::Pool;
-use crate::work::role;
 use crate::work::waking::Suspended;
+use crate::work::{progress, role};
 
 /// Maximum nesting of application code on one stack. At this depth, effects of the code
 /// wait until it returns.
@@ -236,6 +236,9 @@ pub(crate) fn catch_up() {
     while let Some(effect) = EFFECTS.with(ThreadEffects::next) {
         if effect.is_foreign() && is_borrowed() {
             return EFFECTS.with(|effects| effects.put_back(effect));
+        }
+        if effect.is_foreign() {
+            progress::let_go();
         }
         effect.run();
     }

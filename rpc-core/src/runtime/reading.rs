@@ -29,6 +29,11 @@
 //! disarms it afterwards. So whatever overtakes what, the last of these operations behind
 //! the last release of the turn is an arming. At worst the receive thread wakes for nothing.
 //!
+//! A thread that makes a call which it is going to wait for takes the turn before it sends
+//! the call, and keeps it until it waits: the answer may come before that, and would wake the
+//! receive thread. If the thread does anything else before, it gives the turn back first
+//! (Note [progress]).
+//!
 //! - At every moment something that comes has a thread that will read it.
 //! - A guest that was unparked or is late reads no more, though more has come, and neither
 //!   does a worker that keeps a job (Note [kept jobs]).
@@ -107,6 +112,8 @@ struct Turn<'a> {
 enum Next {
     /// More, later.
     Later,
+    /// More, for the same thread: the turn stays taken.
+    Kept,
     /// Nothing: the stream is over.
     Nothing,
 }
@@ -261,6 +268,16 @@ impl Reading {
         });
     }
 
+    /// Whether a thread that waits may read.
+    fn is_for_guests(&self) -> bool {
+        // The effects of a step must run, and in a forked child the socket and the standby
+        // are those of the parent.
+        !self.is_busy()
+            && effects::may_run()
+            && progress::is_possible_here()
+            && self.machine.room().home().is_here()
+    }
+
     /// Whether so much is under way that threads keep to their own work.
     fn is_busy(&self) -> bool {
         self.machine.calls_under_way() > MANY_CALLS
@@ -291,17 +308,24 @@ impl Reading {
 }
 
 impl Progress for Reading {
-    fn make(&self, parker: &Parker, deadline: Deadline) -> bool {
-        // The effects of a step must run, and in a forked child the socket and the standby
-        // are those of the parent.
-        if self.is_busy()
-            || !effects::may_run()
-            || !progress::is_possible_here()
-            || !self.machine.room().home().is_here()
-        {
-            return false;
-        }
-        let Some(mut turn) = self.claim_elsewhere() else { return false };
+    fn prepare(&self) -> bool {
+        self.is_for_guests() && self.claim_elsewhere().is_some_and(Turn::keep)
+    }
+
+    fn give_up(&self) {
+        drop(Turn { reading: self, next: Next::Later });
+    }
+
+    fn make(&self, parker: &Parker, deadline: Deadline, prepared: bool) -> bool {
+        let turn = if prepared {
+            let own = Turn { reading: self, next: Next::Later };
+            (!self.is_busy() && effects::may_run()).then_some(own)
+        } else if self.is_for_guests() {
+            self.claim_elsewhere()
+        } else {
+            None
+        };
+        let Some(mut turn) = turn else { return false };
         let descriptor = self.standby.descriptor();
         let is_over = || deadline != Deadline::NEVER && deadline.has_passed();
         while !parker.was_unparked() && turn.next == Next::Later {
@@ -343,11 +367,20 @@ impl Progress for Reading {
     }
 }
 
+impl Turn<'_> {
+    /// Leaves the turn taken, for this thread to come back to.
+    fn keep(mut self) -> bool {
+        self.next = Next::Kept;
+        true
+    }
+}
+
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let owner = match self.next {
             Next::Later => FREE,
             Next::Nothing => OVER,
+            Next::Kept => return,
         };
         self.reading.owner.store(owner, Ordering::SeqCst);
         self.reading.standby_is(Standby::arm);

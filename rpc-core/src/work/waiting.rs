@@ -24,7 +24,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Weak};
 
 use super::executor::Calls;
-use super::progress::Means;
+use super::progress::{self, Means};
 use super::{interrupt, role, waking};
 use crate::deadline::Deadline;
 use crate::error::Error;
@@ -289,8 +289,11 @@ fn park_unless<S, R, E>(
             }
             let means = means(&guard);
             drop(guard);
+            let prepared = means.as_ref().is_some_and(progress::take_prepared);
+            // This thread waits for something else than it thought.
+            progress::let_go();
             late = match means {
-                Some(progress) if progress.make(parker, deadline) => deadline.has_passed(),
+                Some(means) if means.make(parker, deadline, prepared) => deadline.has_passed(),
                 _ => parker.park(deadline),
             };
         }

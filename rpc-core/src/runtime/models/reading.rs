@@ -9,6 +9,8 @@ use super::super::exceptions::{Detail, ExceptionEncoder, TraceEncoder};
 use super::super::reading::Reading;
 use super::super::receiving::Receiving;
 use super::super::sending::Sending;
+use crate::cap::calling::{Call, Time};
+use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind};
 use crate::limits::Limits;
 use crate::protocol::{Machine, Offers, Outbox, Settings};
@@ -19,8 +21,10 @@ use crate::transport::{
     Descriptor, FrameLimits, MessageReader, MessageWriter, PeerDescription, Received,
     TransportControl, TransportError,
 };
-use crate::wire;
 use crate::wire::message::Message as Frame;
+use crate::wire::{self, Hint};
+use crate::work::event::Event;
+use crate::work::progress::Prepared;
 
 /// What was sent to the peer and waits for it.
 #[derive(Default)]
@@ -208,6 +212,40 @@ fn a_guest_is_unparked_by_what_does_not_come_from_the_peer() {
             let error = call.wait().unwrap_err();
             assert!(["enough", "no"].contains(&error.reason()), "{error}");
             ends.join().unwrap();
+        });
+    });
+}
+
+/// Calls, and waits for the answer, with the preparations for that.
+fn finish(machine: &Arc<Machine>) {
+    let params = content::params(1, &[]);
+    let call = Call { interface_id: 1, method_id: 1, params, hint: Hint::None };
+    let error = machine.bootstrap(None).finish(call, Time::Default).unwrap_err();
+    assert_eq!(error.reason(), "no");
+}
+
+#[test]
+fn threads_that_prepare_to_read_do_not_keep_each_other_from_it() {
+    explore(|| {
+        connection(2, |machine| (0..2).for_each(|_| finish(machine)));
+    });
+}
+
+#[test]
+fn a_thread_that_waits_for_something_else_than_it_prepared_for_lets_others_read() {
+    explore(|| {
+        connection(1, |machine| {
+            let answered = Arc::new(Event::default());
+            let (own, event) = (Arc::clone(machine), Arc::clone(&answered));
+            let other = thread::spawn(move || {
+                finish(&own);
+                event.set();
+            });
+            let prepared = machine.room().means().and_then(Prepared::begin);
+            answered.wait(Deadline::NEVER).unwrap();
+            drop(prepared);
+            finish(machine);
+            other.join().unwrap();
         });
     });
 }
