@@ -1,9 +1,8 @@
 //! Panics of what the application plugs in: transports, networks, factories, and what
 //! objects say about themselves.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::Duration;
 
 use capnp_threads_core::fd::SharedFd;
@@ -20,7 +19,7 @@ use rpc_schema::echo_capnp::echo;
 use rpc_schema::test_capnp::test_interface;
 
 use rpc_tests::support::objects::{Quick, answer_foo, call_foo, foo, foo_request};
-use rpc_tests::support::{Event, LONG, Watchdog, Wire, alone, vat};
+use rpc_tests::support::{Event, LONG, Watchdog, Wire, vat};
 
 /// The method of a plug-in that panics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -418,64 +417,4 @@ fn a_transport_is_asked_once_who_its_peer_is() {
     drop(client);
     link.client.close();
     link.end();
-}
-
-/// Where logging panics, once: the end of the name of a thread of the client.
-struct PanicsOn(Mutex<Option<&'static str>>);
-
-static LOG: PanicsOn = PanicsOn(Mutex::new(None));
-
-impl tracing::Subscriber for &'static PanicsOn {
-    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
-        true
-    }
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-    fn event(&self, _: &tracing::Event<'_>) {
-        let here = thread::current();
-        let mut on = self.0.lock().unwrap();
-        if on.is_some_and(|on| {
-            here.name().is_some_and(|name| name.starts_with("plc") && name.ends_with(on))
-        }) {
-            *on = None;
-            drop(on);
-            panic!("on purpose");
-        }
-    }
-    fn enter(&self, _: &tracing::span::Id) {}
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
-/// What these threads log is printed by the application's subscriber.
-#[test]
-fn a_panic_on_a_thread_of_a_connection_ends_the_connection_and_tells_why() {
-    if !alone("plugins::a_panic_on_a_thread_of_a_connection_ends_the_connection_and_tells_why") {
-        return;
-    }
-    let _watchdog = Watchdog::start();
-    tracing::subscriber::set_global_default(&LOG).unwrap();
-    for (thread, reason, method) in [
-        ("-coordinator", "the coordinator of the connection panicked", In::DropOfReader),
-        ("-send", "the send thread of the connection panicked", In::Write),
-    ] {
-        let link = link(method, 2);
-        let client: test_interface::Client = link.client.bootstrap();
-        client.as_client().resolve().unwrap();
-        *LOG.0.lock().unwrap() = Some(thread);
-        let error = loop {
-            // So many that each thread keeps to its own work.
-            let calls: Vec<_> = (0..50).map(|_| foo_request(&client).send()).collect();
-            if let Some(error) = calls.iter().find_map(|call| call.wait().err()) {
-                break error;
-            }
-        };
-        assert_eq!(error.kind(), ErrorKind::Disconnected, "{thread}: {error}");
-        assert!(link.client.failure().unwrap().reason().contains(reason), "{thread}: {error}");
-        assert!(LOG.0.lock().unwrap().is_none());
-        drop((client, error));
-        link.end();
-    }
 }
