@@ -382,6 +382,8 @@ impl Pool {
             return Some(Next::Leave(after));
         }
         state.posts.rest(post);
+        // Workers that left together were not gone yet when the last of them looked.
+        state.forget_ended();
         // The workers that were called are woken without the lock.
         (!after.is_empty()).then_some(Next::Again(after))
     }

@@ -47,6 +47,22 @@ fn a_pool_forgets_the_workers_of_its_peak() {
     assert!(state.handles.capacity() <= 4 * FEW, "room for {}", state.handles.capacity());
 }
 
+/// Of workers that leave together, the last one still sees the handles of the others. Those
+/// that stay forget them.
+#[test]
+fn workers_that_stay_forget_those_that_left_together() {
+    let pool = pool(|_| ());
+    let stays = Object::new("stays", || ());
+    assert!(stays.call(&pool, Origin::default()));
+    until(|| pool.state.lock().idle.len() == 1);
+    let ended: Vec<_> = (0..50).map(|_| thread::spawn(|| ())).collect();
+    until(|| ended.iter().all(JoinHandle::is_finished));
+    pool.state.lock().handles.extend(ended);
+    assert!(stays.call(&pool, Origin::default()));
+    until(|| pool.state.lock().handles.len() == 1);
+    assert!(pool.close(Deadline::NEVER));
+}
+
 /// An object with one method.
 struct Object {
     name: &'static str,
