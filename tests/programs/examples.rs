@@ -45,6 +45,25 @@ fn pass_fd() {
 }
 
 #[test]
+fn tls() {
+    let expected = "Good evening, Grace.\nMallory was refused.\n";
+    assert_eq!(output(&mut example("tls")), expected);
+}
+
+#[test]
+fn identity() {
+    let expected = "\
+Ada: Good evening, friend.
+Mallory: refused
+Another vat at that address: InvalidData
+Ada: I will know you by your new key.
+Ada with the new key: Good evening, friend.
+Whoever has the old key: refused
+";
+    assert_eq!(output(&mut example("identity")), expected);
+}
+
+#[test]
 fn membrane() {
     let expected = "\
 in:  greetGuest

@@ -340,8 +340,9 @@ fn the_authorizer_of_a_system_refuses_with_its_reason_and_sets_limits() {
     assert_eq!(told(&client()), "the authorizer or bootstrap factory panicked");
     assert_eq!(told(&client()), "this vat has nothing to offer to you");
     let limited = client();
+    // The reason may be lost: this side writes, and the other does not read any more.
     assert!(ping(&limited).is_err());
-    assert!(told(&limited).contains("the limit is 2"));
+    assert!(limited.join_timeout(LONG).unwrap());
     ping(&client()).unwrap();
     assert_eq!(vat.connection_count(), 1);
     drop(system);

