@@ -46,12 +46,23 @@ impl<F: Fn(String) + 'static> tracing::Subscriber for Events<F> {
     fn exit(&self, _: &span::Id) {}
 }
 
+/// Runs code whose events go to a subscriber.
+///
+/// As long as a program has one subscriber alone, `tracing` asks whichever thread comes
+/// first to an event whether it is of interest. That may be the thread of another test,
+/// which has none, and then the event is lost for all. With two, all of them are asked.
+fn hearing(events: impl tracing::Subscriber + Send + Sync, code: impl FnOnce()) {
+    let second = tracing::dispatcher::Dispatch::new(Events(drop::<String>));
+    tracing::subscriber::with_default(events, code);
+    drop(second);
+}
+
 /// Runs code, and returns what it tells the log.
 pub(crate) fn told(code: impl FnOnce()) -> Vec<String> {
     let told = Arc::<Mutex<Vec<String>>>::default();
     let own = Arc::clone(&told);
     let events = Events(move |event| own.lock().push(event));
-    tracing::subscriber::with_default(events, code);
+    hearing(events, code);
     std::mem::take(&mut *told.lock())
 }
 
@@ -63,7 +74,7 @@ fn a_subscriber_that_panics_does_no_harm() {
         count.fetch_add(1, Ordering::SeqCst);
         panic!("on purpose");
     });
-    tracing::subscriber::with_default(events, || {
+    hearing(events, || {
         super::tell!(TRACE, "nobody hears this");
         let panicked = caught("a test", || panic!("too")).unwrap_err();
         assert_eq!(panicked.message, "too");
