@@ -65,7 +65,7 @@ use crate::sync::{Mutex, Parker, Polled, Standby};
 use crate::transport::MessageReader;
 use crate::work::origin::{OnBehalf, Origin};
 use crate::work::pool::Pool;
-use crate::work::progress::{self, Hands, Making, Progress};
+use crate::work::progress::{Hands, Making, Progress};
 use crate::work::role::Serving;
 use crate::work::waiting;
 use crate::work::waking::Batch;
@@ -274,7 +274,7 @@ impl Reading {
         // are those of the parent.
         !self.is_busy()
             && effects::may_run()
-            && progress::is_possible_here()
+            && waiting::can_make_progress()
             && self.machine.room().home().is_here()
     }
 

@@ -19,7 +19,6 @@
 use std::cell::RefCell;
 use std::sync::{Arc, Weak};
 
-use super::{role, waking};
 use crate::deadline::Deadline;
 use crate::sync::Parker;
 
@@ -119,10 +118,9 @@ pub(super) fn made_here() -> Option<Weak<dyn Progress>> {
     MADE.try_with(|made| made.borrow().clone()).unwrap_or_default()
 }
 
-/// Whether this thread still has what is needed to make progress. A thread that is ending,
-/// and waits in a destructor of its own, may have lost it.
-pub(crate) fn is_possible_here() -> bool {
-    MADE.try_with(|_| ()).is_ok() && role::is_there() && waking::is_there()
+/// Whether this thread can note what it brings forward: not any more when it is ending.
+pub(super) fn is_there() -> bool {
+    MADE.try_with(|_| ()).is_ok()
 }
 
 /// While this exists, the thread makes progress.

@@ -195,6 +195,12 @@ pub(crate) fn with_parker<R>(run: impl FnOnce(&Parker) -> R) -> R {
     }
 }
 
+/// Whether this thread still has what is needed to make progress (Note [progress]). A
+/// thread that is ending, and waits in a destructor of its own, may have lost it.
+pub(crate) fn can_make_progress() -> bool {
+    progress::is_there() && role::is_there() && waking::is_there()
+}
+
 /// Waits on behalf of the application until `look`, which runs under the lock, finds
 /// something; returns `None` if `deadline` comes first. A worker that waits lets
 /// another worker have its place. `list` finds the list of waiters in the state.
