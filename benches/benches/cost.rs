@@ -91,6 +91,10 @@ fn report(arguments: &[&str]) -> Result<()> {
     if names.any(|name| !"cost".contains(name)) {
         return Ok(());
     }
+    if arguments.contains(&"--list") {
+        println!("cost: benchmark");
+        return Ok(());
+    }
     let moment = arguments.contains(&"--test");
     let valgrind = Command::new("valgrind").arg("--version").output();
     let callgrind = !moment && valgrind.is_ok_and(|output| output.status.success());

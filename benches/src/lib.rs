@@ -13,13 +13,10 @@
 //! | `cargo run --release -p benches --bin endpoints` | measures [`endpoints`] against raw sockets |
 //!
 //! Other implementations that serve and load the same interface and print the
-//! same figures are in `peers/`. Calls that stay in a process are measured in
+//! same figures are in `peers/`; what they share is in `work/`. Calls that stay in a process are measured in
 //! [`within`]. What a run measured can be [kept](record) and [drawn](plot).
 
-pub mod cli;
-pub mod cpu;
 pub mod endpoints;
-pub mod figures;
 pub mod link;
 pub mod load;
 pub mod plot;
@@ -29,8 +26,4 @@ pub mod service;
 pub mod table;
 pub mod within;
 
-/// Why a measurement could not be made.
-pub type Failure = Box<dyn std::error::Error + Send + Sync>;
-
-/// A measurement, or why it could not be made.
-pub type Result<T, E = Failure> = std::result::Result<T, E>;
+pub use benches_work::{Failure, Result, cli, cpu, figures};

@@ -11,6 +11,7 @@
 //! loop, and a raw socket takes the last one.
 
 use std::fmt;
+use std::io::Write as _;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,7 @@ use crate::endpoints::{Carrier, Echo as EndpointEcho};
 use crate::figures::{Line, number};
 use crate::link::{Kind, Link};
 use crate::service::Echo;
-use crate::{Failure, Result};
+use crate::{Failure, Result, cli};
 
 /// A figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,6 +151,42 @@ impl FromStr for Within {
     }
 }
 
+/// Reads the options of a program that takes the figures within a process: which, and
+/// which part of the work.
+///
+/// # Errors
+/// Says what is wrong with them.
+pub fn options(options: impl IntoIterator<Item = String>) -> Result<(Vec<Within>, usize)> {
+    let mut options = options.into_iter();
+    let (mut figures, mut divisor) = (Within::ALL.to_vec(), 1);
+    while let Some(option) = options.next() {
+        let value = options.next().ok_or_else(|| format!("{option} needs a value"))?;
+        match option.as_str() {
+            "--figures" => figures = value.split(',').map(str::parse).collect::<Result<_>>()?,
+            "--divide" => divisor = cli::positive(&option, &value)?,
+            _ => return Err(format!("there is no option {option}").into()),
+        }
+    }
+    Ok((figures, divisor))
+}
+
+/// Takes figures within this process and prints them.
+///
+/// # Errors
+/// One of them cannot be taken.
+pub fn run(
+    options: impl IntoIterator<Item = String>,
+    measure: impl Fn(Within, usize) -> Result<Line>,
+) -> Result<()> {
+    let (figures, divisor) = self::options(options)?;
+    let mut out = std::io::stdout().lock();
+    for figure in figures {
+        writeln!(out, "{}", measure(figure, divisor)?)?;
+        out.flush()?;
+    }
+    Ok(())
+}
+
 /// Two vats on the thread that calls.
 pub struct TwoVatsLink {
     vats: TwoVats,
@@ -185,6 +222,12 @@ impl TwoVatsLink {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn options_say_which_part_of_the_work() {
+        let options = options(["--figures", "memory_call", "--divide", "5"].map(str::to_owned));
+        assert_eq!(options.unwrap(), (vec![Within::Memory], 5));
+    }
 
     #[test]
     fn every_figure_is_taken_and_named() {

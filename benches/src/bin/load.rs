@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use benches::load::{self, Load};
-use benches::within::Within;
+use benches::within::{self, Within};
 use benches::{Result, cli, raw};
 use capnp_threads_core::Concurrency;
 use capnp_threads_transport::Address;
@@ -33,8 +33,8 @@ fn main() -> ExitCode {
 fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
     let role = arguments.next().ok_or(USAGE)?;
     match role.as_str() {
-        "within" => return cli::run_within(arguments, Within::ours),
-        "raw-within" => return cli::run_within(arguments, Within::raw),
+        "within" => return within::run(arguments, Within::ours),
+        "raw-within" => return within::run(arguments, Within::raw),
         _ => {}
     }
     let address: Address = arguments.next().ok_or(USAGE)?.parse()?;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use benches::figures::{CHUNK_BYTES, Client, STREAM_WINDOW};
-use benches::{Failure, Result, cli};
-use capnp_threads_transport::Address;
+use benches_work::address::Address;
+use benches_work::figures::{CHUNK_BYTES, Client, STREAM_WINDOW};
+use benches_work::{Failure, Result, cli};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_bytes::ByteBuf;
 use tarpc::context::{self, Context};
@@ -60,8 +60,8 @@ fn runtime() -> Result<Runtime> {
 fn serve(address: &Address) -> Result<()> {
     runtime()?.block_on(async {
         match address {
-            Address::Tcp { host, port } => {
-                let listener = TcpListener::bind((host.as_str(), *port)).await?;
+            Address::Tcp(address) => {
+                let listener = TcpListener::bind(address).await?;
                 cli::ready(&listener.local_addr()?)?;
                 loop {
                     let (stream, _) = listener.accept().await?;
@@ -76,7 +76,6 @@ fn serve(address: &Address) -> Result<()> {
                     start(listener.accept().await?.0);
                 }
             }
-            _ => Err(format!("{address} is no address for this peer").into()),
         }
     })
 }
@@ -103,13 +102,12 @@ impl Load {
         let runtime = runtime()?;
         let echo = runtime.block_on(async {
             Ok::<_, Failure>(match address {
-                Address::Tcp { host, port } => {
-                    let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                Address::Tcp(address) => {
+                    let stream = TcpStream::connect(address).await?;
                     stream.set_nodelay(true)?;
                     client_on(stream)
                 }
                 Address::Unix(path) => client_on(UnixStream::connect(path).await?),
-                _ => return Err(format!("{address} is no address for this peer").into()),
             })
         })?;
         Ok(Load { echo, runtime })

@@ -9,9 +9,9 @@ use std::process::ExitCode;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use benches::figures::{CHUNK_BYTES, Client};
-use benches::{Failure, Result, cli};
-use capnp_threads_transport::Address;
+use benches_work::address::Address;
+use benches_work::figures::{CHUNK_BYTES, Client};
+use benches_work::{Failure, Result, cli};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
@@ -104,8 +104,8 @@ fn serve(address: &Address) -> Result<()> {
     runtime()?.block_on(async {
         let server = Server::builder().max_concurrent_streams(OUTSTANDING).add_service(Echo);
         match address {
-            Address::Tcp { host, port } => {
-                let listener = TcpListener::bind((host.as_str(), *port)).await?;
+            Address::Tcp(address) => {
+                let listener = TcpListener::bind(address).await?;
                 cli::ready(&listener.local_addr()?)?;
                 let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
                 server.serve_with_incoming(incoming).await?;
@@ -115,7 +115,6 @@ fn serve(address: &Address) -> Result<()> {
                 cli::ready(address)?;
                 server.serve_with_incoming(UnixListenerStream::new(listener)).await?;
             }
-            _ => return Err(format!("{address} is no address for this peer").into()),
         }
         Ok(())
     })
@@ -132,7 +131,7 @@ impl Load {
         let runtime = runtime()?;
         let channel = runtime.block_on(async {
             Ok::<_, Failure>(match address {
-                Address::Tcp { .. } => {
+                Address::Tcp(address) => {
                     Endpoint::from_shared(format!("http://{address}"))?.connect().await?
                 }
                 Address::Unix(path) => {
@@ -147,7 +146,6 @@ impl Load {
                         .connect_with_connector(tower::service_fn(connect))
                         .await?
                 }
-                _ => return Err(format!("{address} is no address for this peer").into()),
             })
         })?;
         Ok(Load { channel, runtime })

@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use benches::figures::{CHUNK_BYTES, Client, STREAM_WINDOW};
-use benches::{Result, cli};
-use capnp_threads_transport::Address;
+use benches_work::address::Address;
+use benches_work::figures::{CHUNK_BYTES, Client, STREAM_WINDOW};
+use benches_work::{Result, cli};
 use protobuf::Message;
 use protobuf::well_known_types::empty::Empty;
 use protobuf::well_known_types::wrappers::{BytesValue, UInt64Value};
@@ -28,15 +28,14 @@ fn main() -> ExitCode {
 
 fn serve(address: &Address) -> Result<()> {
     let mut server = match address {
-        Address::Tcp { host, port } => {
-            let listener = TcpListener::bind((host.as_str(), *port))?;
+        Address::Tcp(address) => {
+            let listener = TcpListener::bind(address)?;
             // Its connections inherit this.
             SockRef::from(&listener).set_tcp_nodelay(true)?;
             cli::ready(&listener.local_addr()?)?;
             Server::new().add_listener(listener.into_raw_fd())?
         }
         Address::Unix(path) => Server::new().bind(&format!("unix://{}", path.display()))?,
-        _ => return Err(format!("{address} is no address for this peer").into()),
     };
     server = server.register_service(methods());
     server.start()?;
@@ -113,13 +112,12 @@ struct Load {
 impl Load {
     fn connect(address: &Address) -> Result<Self> {
         let client = match address {
-            Address::Tcp { host, port } => {
-                let stream = TcpStream::connect((host.as_str(), *port))?;
+            Address::Tcp(address) => {
+                let stream = TcpStream::connect(address)?;
                 stream.set_nodelay(true)?;
                 ttrpc::Client::new(stream.into_raw_fd())?
             }
             Address::Unix(path) => ttrpc::Client::connect(&format!("unix://{}", path.display()))?,
-            _ => return Err(format!("{address} is no address for this peer").into()),
         };
         Ok(Load { client })
     }

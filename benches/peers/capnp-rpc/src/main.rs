@@ -7,13 +7,13 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use benches::figures::{CHAIN_DEPTH, CHUNK_BYTES, Client};
-use benches::{Failure, Result, cli};
+use benches_work::address::Address;
+use benches_work::figures::{CHAIN_DEPTH, CHUNK_BYTES, Client};
+use benches_work::{Failure, Result, cli};
 use capnp::message::ReaderOptions;
 use capnp_rpc::rpc_twoparty_capnp::Side;
 use capnp_rpc::twoparty::VatNetwork;
 use capnp_rpc::{RpcSystem, new_client};
-use capnp_threads_transport::Address;
 use futures::io::{AsyncReadExt, BufReader, BufWriter};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::runtime::Runtime;
@@ -83,8 +83,8 @@ impl echo::Server for Echo {
 async fn serve(address: &Address) -> Result<()> {
     let echo: echo::Client = new_client(Echo::default());
     match address {
-        Address::Tcp { host, port } => {
-            let listener = TcpListener::bind((host.as_str(), *port)).await?;
+        Address::Tcp(address) => {
+            let listener = TcpListener::bind(address).await?;
             cli::ready(&listener.local_addr()?)?;
             loop {
                 let (stream, _) = listener.accept().await?;
@@ -100,7 +100,6 @@ async fn serve(address: &Address) -> Result<()> {
                 start(stream, Side::Server, Some(&echo));
             }
         }
-        _ => Err(format!("{address} is no address for this peer").into()),
     }
 }
 
@@ -137,13 +136,12 @@ impl Load {
         let (runtime, tasks) = (runtime()?, LocalSet::new());
         let echo = tasks.block_on(&runtime, async {
             Ok::<_, Failure>(match address {
-                Address::Tcp { host, port } => {
-                    let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                Address::Tcp(address) => {
+                    let stream = TcpStream::connect(address).await?;
                     stream.set_nodelay(true)?;
                     start(stream, Side::Client, None)
                 }
                 Address::Unix(path) => start(UnixStream::connect(path).await?, Side::Client, None),
-                _ => return Err(format!("{address} is no address for this peer").into()),
             })
         })?;
         Ok(Load { echo, tasks, runtime })

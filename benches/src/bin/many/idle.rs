@@ -18,9 +18,6 @@ use crate::{Options, in_turns};
 /// right in a process that has done nothing else.
 pub(crate) const OPTION: &str = "--cost-of-idle";
 
-/// File descriptors of both ends of a connection, at most.
-const FDS: usize = 6;
-
 pub(crate) fn table(options: &Options) -> Result<Table> {
     let count = options.connections;
     let mut cases = vec![(format!("{count} idle"), ())];
@@ -36,7 +33,7 @@ pub(crate) fn table(options: &Options) -> Result<Table> {
 
 pub(crate) fn print_cost(count: &str) -> Result<()> {
     let count: usize = count.parse()?;
-    allow_fds(count * FDS)?;
+    allow_fds()?;
     let vat = Vat::new();
     let mut ends = Vec::with_capacity(count);
     let mut connections = Vec::with_capacity(count);
@@ -79,13 +76,9 @@ impl Usage {
     }
 }
 
-fn allow_fds(count: usize) -> Result<()> {
-    let count = count as u64;
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_some_and(|current| current < count) {
-        let maximum = limit.maximum.map(|maximum| maximum.max(count));
-        setrlimit(Resource::Nofile, Rlimit { current: Some(count), maximum })
-            .map_err(|error| format!("this needs {count} file descriptors: {error}"))?;
-    }
+/// Allows as many file descriptors as this process may allow itself.
+fn allow_fds() -> Result<()> {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
     Ok(())
 }

@@ -3,11 +3,9 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use capnp_threads_transport::Address;
-
 use crate::Result;
-use crate::figures::{Client, Figure, Line, Work};
-use crate::within::Within;
+use crate::address::Address;
+use crate::figures::{Client, Figure, Work};
 
 /// How a load program is started, whichever implementation it is of.
 pub const USAGE: &str = "server ADDR | client ADDR [--figures NAME,NAME...] [--divide N]
@@ -29,42 +27,6 @@ pub fn work(options: impl IntoIterator<Item = String>) -> Result<Work> {
         }
     }
     Ok(work)
-}
-
-/// Reads the options of a program that takes the figures within a process: which, and
-/// which part of the work.
-///
-/// # Errors
-/// Says what is wrong with them.
-pub fn within(options: impl IntoIterator<Item = String>) -> Result<(Vec<Within>, usize)> {
-    let mut options = options.into_iter();
-    let (mut figures, mut divisor) = (Within::ALL.to_vec(), 1);
-    while let Some(option) = options.next() {
-        let value = options.next().ok_or_else(|| format!("{option} needs a value"))?;
-        match option.as_str() {
-            "--figures" => figures = value.split(',').map(str::parse).collect::<Result<_>>()?,
-            "--divide" => divisor = positive(&option, &value)?,
-            _ => return Err(format!("there is no option {option}").into()),
-        }
-    }
-    Ok((figures, divisor))
-}
-
-/// Takes figures within this process and prints them.
-///
-/// # Errors
-/// One of them cannot be taken.
-pub fn run_within(
-    options: impl IntoIterator<Item = String>,
-    measure: impl Fn(Within, usize) -> Result<Line>,
-) -> Result<()> {
-    let (figures, divisor) = within(options)?;
-    let mut out = std::io::stdout().lock();
-    for figure in figures {
-        writeln!(out, "{}", measure(figure, divisor)?)?;
-        out.flush()?;
-    }
-    Ok(())
 }
 
 /// Reads a list of figures.
@@ -154,8 +116,6 @@ mod tests {
         let short = parse("--divide 10 --figures chain10,pipelined_w128").unwrap();
         assert_eq!(short.divisor, 10);
         assert_eq!(short.figures, [Figure::Chain, Figure::Pipelined(128)]);
-        let within = within(["--figures", "memory_call", "--divide", "5"].map(str::to_owned));
-        assert_eq!(within.unwrap(), (vec![Within::Memory], 5));
         for wrong in ["--divide", "--divide 0", "--divide x", "--figures pong", "--fast yes"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
