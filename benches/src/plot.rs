@@ -20,7 +20,7 @@ const LINE: f64 = 19.0;
 /// The scale's numbers.
 const FOOT: f64 = 34.0;
 /// Room for the peers' names, left of the scale, and for the medians, right of it.
-const NAMES: f64 = 84.0;
+const NAMES: f64 = 116.0;
 const MEDIANS: f64 = 66.0;
 
 const STYLE: &str = "text{font:12px sans-serif;fill:#333}.name{font-weight:bold}\
@@ -35,7 +35,7 @@ pub fn svg(table: &Table) -> String {
         .chunks(COLUMNS)
         .map(|rows| rows.iter().map(height).fold(0.0, f64::max))
         .collect();
-    let width = PANEL_WIDTH * number(COLUMNS);
+    let width = PANEL_WIDTH * number(table.rows().len().min(COLUMNS));
     let height: f64 = heights.iter().sum();
     let mut picture = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \

@@ -118,6 +118,24 @@ mod tests {
         }
     }
 
+    /// `UPDATE_PLOTS=1` draws them anew.
+    #[test]
+    fn the_pictures_of_the_documentation_are_of_its_values() {
+        let update = std::env::var_os("UPDATE_PLOTS").is_some_and(|value| value == "1");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/plots");
+        for name in ["compare", "many"] {
+            let text = fs::read_to_string(folder.join(name).with_extension("csv")).unwrap();
+            let pictures = pictures(name, &text).unwrap();
+            assert!(!pictures.is_empty());
+            for (file, picture) in pictures {
+                if update {
+                    fs::write(folder.join(&file), &picture).unwrap();
+                }
+                assert_eq!(fs::read_to_string(folder.join(&file)).unwrap(), picture, "{file}");
+            }
+        }
+    }
+
     #[test]
     fn what_is_no_record_is_refused() {
         for text in ["", "a,b\n", &format!("{COLUMNS}\nunix,ping,ours,0\n")] {

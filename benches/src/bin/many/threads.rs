@@ -45,7 +45,7 @@ pub(crate) fn table(options: &Options) -> Result<Table> {
 impl Callers {
     fn name(self) -> String {
         match self {
-            Callers::Window(window) => format!("one, {window} calls"),
+            Callers::Window(window) => format!("one with {window}"),
             Callers::Threads(threads) => format!("{threads} threads"),
         }
     }
