@@ -1,6 +1,6 @@
 //! Memory that collections keep beyond what is in them.
 //!
-//! Note [peak]
+//! Note [memory peak]
 //!
 //! A collection grows with what is put into it, and keeps the memory when this is taken
 //! out again. One that lives as long as a connection, an object or a thread would keep

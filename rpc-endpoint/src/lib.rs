@@ -79,5 +79,5 @@ pub use parameters::{ConnectHints, Dialect, Parameters};
 pub use vats::{EndpointNetwork, EndpointVat, InvalidVatId};
 
 /// Number of items for which a collection that is empty keeps memory. What has grown for more
-/// gives back what it does not need: Note [peak] in `memory.rs` of `capnp-threads-core`.
+/// gives back what it does not need: Note [memory peak] in `memory.rs` of `capnp-threads-core`.
 const KEPT: usize = 16;

@@ -7,7 +7,7 @@ use super::call::CallCell;
 use crate::sync::Mutex;
 
 /// The calls that have entered and are not over. A call leaves as soon as it is over, so
-/// that nothing of it is kept: Note [peak].
+/// that nothing of it is kept: Note [memory peak].
 ///
 /// The lock is a leaf, and nothing is dropped under it but the memory of calls.
 #[derive(Default)]

@@ -14,7 +14,7 @@ pub(crate) struct Post(u64);
 #[derive(Default)]
 pub(super) struct Posts {
     /// Those of the workers that exist. A `BTreeMap` keeps no memory of its peak:
-    /// Note [peak].
+    /// Note [memory peak].
     posts: BTreeMap<Post, Entry>,
     taken: u64,
 }

@@ -454,7 +454,7 @@ mod tests {
         }
     }
 
-    /// Note [peak] of `capnp-threads-core`.
+    /// Note [memory peak] of `capnp-threads-core`.
     #[test]
     fn the_buffer_becomes_small_again_when_the_traffic_does() {
         // A table of one segment of one word, and the word.

@@ -23,7 +23,7 @@ fn until(condition: impl Fn() -> bool) {
     }
 }
 
-/// Note [peak].
+/// Note [memory peak].
 #[test]
 fn a_pool_forgets_the_workers_of_its_peak() {
     let pool = pool(|config| config.idle_time = Duration::ZERO);
