@@ -37,6 +37,8 @@ mod handshake;
 mod identity;
 mod key_file;
 mod listener;
+#[cfg(test)]
+mod openssl_tests;
 mod server;
 mod session;
 #[cfg(test)]

@@ -36,6 +36,10 @@ impl Authority {
         Authorities::from_pem(self.pem.as_bytes()).unwrap()
     }
 
+    pub(crate) fn pem(&self) -> &str {
+        &self.pem
+    }
+
     /// The texts of a certificate and of its key.
     pub(crate) fn issue_pem(
         &self,

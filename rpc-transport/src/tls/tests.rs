@@ -431,7 +431,7 @@ fn a_name_that_no_certificate_can_have_is_refused_before_dialling() {
 }
 
 /// The bytes of a message.
-fn framed(lengths: &[u32]) -> Vec<u8> {
+pub(super) fn framed(lengths: &[u32]) -> Vec<u8> {
     let mut bytes = u32::try_from(lengths.len() - 1).unwrap().to_le_bytes().to_vec();
     lengths.iter().for_each(|length| bytes.extend_from_slice(&length.to_le_bytes()));
     bytes.resize(bytes.len().next_multiple_of(8), 0);
