@@ -78,7 +78,7 @@ struct Writing {
     /// The size for which the batch was counted, including what the writer has of it.
     bytes: usize,
     next: Next,
-    stream: Stream,
+    integrity: Integrity,
     /// The error of a message that could not be encoded; the peer will be told.
     unencodable: Option<Error>,
     /// Whether the writer has panicked in place; the send thread tells so.
@@ -100,8 +100,9 @@ enum Panicked {
     Yes,
 }
 
+/// What a write that failed has left of the stream of messages.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stream {
+enum Integrity {
     Whole,
     Broken,
 }
@@ -124,7 +125,7 @@ impl Sending {
             batch: Vec::new(),
             bytes: 0,
             next: Next::Messages,
-            stream: Stream::Whole,
+            integrity: Integrity::Whole,
             unencodable: None,
             panicked: Panicked::No,
         };
@@ -325,7 +326,7 @@ impl Writing {
     /// Writes what can be written without waiting. Returns how much that was if nothing
     /// is left to be written.
     fn try_write(&mut self) -> Option<usize> {
-        if self.stream == Stream::Broken
+        if self.integrity == Integrity::Broken
             || self.next != Next::Messages
             || self.unencodable.is_some()
         {
@@ -345,7 +346,7 @@ impl Writing {
 
     /// Writes the batch and what follows it.
     fn write(&mut self, next: Next) -> Result<(), TransportError> {
-        if self.stream == Stream::Broken {
+        if self.integrity == Integrity::Broken {
             return Ok(());
         }
         let Writing { writer, batch, .. } = self;
@@ -371,7 +372,7 @@ impl Writing {
             Err(TransportError::Io(error))
         });
         if written.is_err() {
-            self.stream = Stream::Broken;
+            self.integrity = Integrity::Broken;
         }
         written
     }
