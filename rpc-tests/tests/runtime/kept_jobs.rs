@@ -45,26 +45,23 @@ fn pinged(vat: &Vat, ping: impl Fn() + Send + Sync + 'static) -> echo::Client {
 /// call before.
 #[test]
 fn a_chain_of_calls_stays_on_one_worker() {
-    fn link(vat: &Vat, left: usize, ran: Arc<Mutex<Vec<ThreadId>>>, go: Event) -> echo::Client {
-        let own = vat.clone();
-        vat.export(Scripted {
+    let _watchdog = Watchdog::start();
+    let (vat, go, ran) = (vat("kj1"), Event::new(), Arc::new(Mutex::new(Vec::new())));
+    let own = Arc::clone(&ran);
+    // No object goes meanwhile: a worker has nothing to do but the next call.
+    let mut objects = vec![pinged(&vat, move || own.lock().unwrap().push(thread::current().id()))];
+    for behind in 0..9 {
+        let (own, hold, behind) = (Arc::clone(&ran), go.clone(), objects[behind].clone());
+        objects.push(vat.export(Scripted {
             next: Some(Box::new(move || {
-                go.wait();
-                ran.lock().unwrap().push(thread::current().id());
-                match left {
-                    0 => {
-                        let ran = Arc::clone(&ran);
-                        pinged(&own, move || ran.lock().unwrap().push(thread::current().id()))
-                    }
-                    _ => link(&own, left - 1, Arc::clone(&ran), go.clone()),
-                }
+                hold.wait();
+                own.lock().unwrap().push(thread::current().id());
+                behind.clone()
             })),
             ..Scripted::default()
-        })
+        }));
     }
-    let _watchdog = Watchdog::start();
-    let (vat, go, ran) = (vat("kj1"), Event::new(), Arc::default());
-    let mut last = link(&vat, 8, Arc::clone(&ran), go.clone());
+    let mut last = objects[9].clone();
     for _ in 0..9 {
         last = last.next_request().send().pipeline().get_echo();
     }
@@ -72,10 +69,10 @@ fn a_chain_of_calls_stays_on_one_worker() {
     // Everything is queued before the first method returns.
     go.set();
     ping.wait().unwrap();
-    let ran = std::mem::take(&mut *ran.lock().unwrap());
+    let ran: Vec<ThreadId> = std::mem::take(&mut *ran.lock().unwrap());
     assert_eq!(ran.len(), 10);
     assert!(ran.iter().all(|thread| *thread == ran[0]), "{ran:?}");
-    drop(last);
+    drop((last, objects));
     assert!(vat.shutdown(LONG).unwrap());
 }
 

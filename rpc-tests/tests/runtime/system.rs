@@ -191,6 +191,8 @@ fn draining_ends_when_its_time_is_over() {
     let echo: echo::Client = client.bootstrap(&name);
     let call = echo.ping_request().send();
     has_begun.recv().unwrap();
+    // The call may have begun before the connection is entered.
+    until("the connection to be known", || server.connection_count() == 1);
     let connection = server.connection(&SocketVat::Client(1)).unwrap().unwrap();
     let go = Event::new();
     let stubborn = go.clone();
