@@ -78,6 +78,9 @@ const MANY_CALLS: usize = 16;
 /// How long a worker that has nothing else to do waits for more to come.
 const LINGER: std::time::Duration = std::time::Duration::from_millis(20);
 
+/// How long a worker reads that finds no job in what comes. Its vat may want to end.
+const MAX_IDLE: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// Maximum number of messages that are worked off before the messages to be sent in
 /// response are written, and the threads that they concern are woken.
 const MAX_HELD: usize = 128;
@@ -349,12 +352,14 @@ impl Progress for Reading {
         }
         let Some(mut turn) = self.claim_elsewhere() else { return false };
         let descriptor = self.standby.descriptor();
-        while turn.next == Next::Later {
+        let end = Deadline::after(MAX_IDLE);
+        while turn.next == Next::Later && !end.has_passed() {
             let deadline = Deadline::after(LINGER);
             match waiting::with_parker(|parker| parker.poll(descriptor, deadline)) {
                 Polled::Readable => {
                     if worker.keep_first(&mut || {
-                        self.work_off(&mut turn, Whose::Own, || !worker.keeps());
+                        let goes_on = || !worker.keeps() && !end.has_passed();
+                        self.work_off(&mut turn, Whose::Own, goes_on);
                     }) {
                         return true;
                     }
