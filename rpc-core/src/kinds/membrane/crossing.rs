@@ -74,8 +74,12 @@ impl Shared {
     /// What stands on the other side for `client`, a capability that was shortened.
     pub(super) fn cross_settled(self: &Arc<Self>, client: Client, heading: Heading) -> Client {
         if client.address() == 0 {
-            // Null and broken capabilities are the same on both sides.
-            return client;
+            // Null and broken capabilities are the same on both sides. But what is broken
+            // now may have been broken by what revoking the membrane cancelled.
+            return match self.revoked() {
+                Some(error) if client.failure().is_some() => Client::broken(error),
+                _ => client,
+            };
         }
         let mut depth = 0;
         if let Some(wrapped) = client.kind_as::<Wrapped>() {

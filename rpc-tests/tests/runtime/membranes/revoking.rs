@@ -3,7 +3,7 @@
 use std::sync::{Arc, Barrier, Mutex};
 
 use capnp_threads_core::membrane::{Membrane, Transparent, revocable};
-use capnp_threads_core::{Concurrency, Error, FromClient, Vat, promise_client};
+use capnp_threads_core::{Client, Concurrency, Error, FromClient, Vat, promise_client};
 use rpc_schema::test_capnp::test_membrane::thing;
 use rpc_schema::test_capnp::test_more_stuff;
 
@@ -111,6 +111,18 @@ fn revoke_drops_what_is_behind() {
     drop(guard);
     assert!(thing.as_client().failure().unwrap().reason().contains("revoked"));
     until("the object to be dropped", || census.alive() == 0);
+}
+
+/// What a revoked membrane has cancelled on the one side says on the other one why.
+#[test]
+fn what_is_broken_behind_a_revoked_membrane_tells_that_it_was_revoked() {
+    let membrane = Membrane::new(Transparent);
+    let broken = || thing::Client::from_client(Client::broken(Error::failed("cancelled")));
+    let before = membrane.wrap(&broken());
+    assert_eq!(reason(pass_through(&before)), "cancelled");
+    membrane.revoke(Error::failed(REASON));
+    assert_eq!(reason(pass_through(&membrane.wrap(&broken()))), REASON);
+    assert_eq!(reason(pass_through(&before)), "cancelled");
 }
 
 /// Whatever crosses while another thread revokes either returned or fails.
