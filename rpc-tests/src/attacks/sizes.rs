@@ -229,8 +229,8 @@ impl Share {
         let message = 8 * sizes.limits.message_words;
         // What was read and what is being read, and what the attackers need themselves.
         let received = sizes.limits.budget_bytes / 8 + 2 * message + (2 << 20);
-        // The workers, and those who accept and watch.
-        let threads = sizes.pool.max_workers as u64 + 8;
+        // The workers, and those who accept, keep time and watch, of two vats and an endpoint.
+        let threads = sizes.pool.max_workers as u64 + 12;
         // A worker that reads needs a descriptor to be woken by.
         let descriptors = threads + 8;
         let any = Share { memory: received, threads, descriptors }.and(CONNECTION);
