@@ -344,6 +344,7 @@ fn the_authorizer_of_a_system_refuses_with_its_reason_and_sets_limits() {
     assert!(ping(&limited).is_err());
     assert!(limited.join_timeout(LONG).unwrap());
     ping(&client()).unwrap();
-    assert_eq!(vat.connection_count(), 1);
+    // The other side of an ended connection may still be ending.
+    until("the others to have ended", || vat.connection_count() == 1);
     drop(system);
 }
