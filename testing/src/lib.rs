@@ -1,8 +1,10 @@
-//! What the tests of several packages share: threads that are known to sleep, and messages
-//! that can be told apart.
+//! What the tests of several packages share: threads that are known to sleep, messages that
+//! can be told apart, and a log that can be read.
 //!
 //! All of it panics where a test has to fail.
 #![allow(clippy::unwrap_used)]
+
+pub mod log;
 
 use std::fs;
 use std::path::Path;

@@ -1,50 +1,13 @@
 //! A log that tests read.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tracing::field::{Field, Visit};
-use tracing::span;
+use rpc_testing::log::Events;
+use tracing::Level;
 
 use crate::panics::caught;
 use crate::sync::Mutex;
-
-/// A subscriber: what it does with the text of each event.
-pub(crate) struct Events<F>(F);
-
-struct Fields(String);
-
-impl Visit for Fields {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        // Writing to a text does not fail.
-        let _ = write!(self.0, "{field}={value:?} ");
-    }
-}
-
-impl<F: Fn(String) + 'static> tracing::Subscriber for Events<F> {
-    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn event(&self, event: &tracing::Event<'_>) {
-        let mut fields = Fields(format!("{} ", event.metadata().level()));
-        event.record(&mut fields);
-        (self.0)(fields.0);
-    }
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
-}
 
 /// Runs code whose events go to a subscriber.
 ///
@@ -52,7 +15,7 @@ impl<F: Fn(String) + 'static> tracing::Subscriber for Events<F> {
 /// first to an event whether it is of interest. That may be the thread of another test,
 /// which has none, and then the event is lost for all. With two, all of them are asked.
 fn hearing(events: impl tracing::Subscriber + Send + Sync, code: impl FnOnce()) {
-    let second = tracing::dispatcher::Dispatch::new(Events(drop::<String>));
+    let second = tracing::dispatcher::Dispatch::new(Events::new(Level::TRACE, drop::<String>));
     tracing::subscriber::with_default(events, code);
     drop(second);
 }
@@ -61,7 +24,7 @@ fn hearing(events: impl tracing::Subscriber + Send + Sync, code: impl FnOnce()) 
 pub(crate) fn told(code: impl FnOnce()) -> Vec<String> {
     let told = Arc::<Mutex<Vec<String>>>::default();
     let own = Arc::clone(&told);
-    let events = Events(move |event| own.lock().push(event));
+    let events = Events::new(Level::TRACE, move |event| own.lock().push(event));
     hearing(events, code);
     std::mem::take(&mut *told.lock())
 }
@@ -70,7 +33,7 @@ pub(crate) fn told(code: impl FnOnce()) -> Vec<String> {
 fn a_subscriber_that_panics_does_no_harm() {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
-    let events = Events(move |_| {
+    let events = Events::new(Level::TRACE, move |_| {
         count.fetch_add(1, Ordering::SeqCst);
         panic!("on purpose");
     });

@@ -1,17 +1,18 @@
 //! What becomes of an error on its way to whoever made the call.
 
 use std::any::Any;
-use std::fmt;
 use std::process::Command;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
 use capnp_threads_core::untyped::{Dispatch, IncomingCall};
 use capnp_threads_core::{Client, ConnConfig, Error, ErrorKind, FromClient, Result, Vat};
 use capnp_threads_transport::{Address, memory};
 use rpc_schema::test_capnp::{test_call_order, test_interface, test_more_stuff};
+use rpc_testing::log::Events;
 use rpc_tests::peers::{Library, Serving, cxx_extras, or_skip};
 use rpc_tests::support::objects::foo;
 use rpc_tests::support::{Pair, Watchdog, Wire};
+use tracing::Level;
 
 const KINDS: [ErrorKind; 4] =
     [ErrorKind::Failed, ErrorKind::Overloaded, ErrorKind::Disconnected, ErrorKind::Unimplemented];
@@ -274,48 +275,19 @@ fn we_see_the_kind_reason_and_trace_of_cxx() {
     }
 }
 
-/// Remembers the events of failures.
-struct Events(Mutex<Vec<String>>);
-
-struct Text(String);
-
-impl tracing::field::Visit for Text {
-    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
-        use fmt::Write;
-        write!(self.0, " {}={value:?}", field.name()).unwrap();
-    }
-}
-
-impl tracing::Subscriber for &'static Events {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        *metadata.level() <= tracing::Level::DEBUG
-    }
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-    fn event(&self, event: &tracing::Event<'_>) {
-        let mut text = Text(String::new());
-        event.record(&mut text);
-        self.0.lock().unwrap().push(text.0);
-    }
-    fn enter(&self, _: &tracing::span::Id) {}
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
 #[test]
 fn both_sides_log_a_failure() {
-    static EVENTS: OnceLock<Events> = OnceLock::new();
     let _watchdog = Watchdog::start();
-    let events = EVENTS.get_or_init(|| Events(Mutex::default()));
-    tracing::subscriber::set_global_default(events).unwrap();
+    let events = Arc::<Mutex<Vec<String>>>::default();
+    let own = Arc::clone(&events);
+    let log = Events::new(Level::DEBUG, move |event| own.lock().unwrap().push(event));
+    tracing::subscriber::set_global_default(log).unwrap();
     let pair = Pair::new(|vat| {
         failing(vat, Error::failed("told apart").with_internal("a secret")).into_client()
     });
     error_of(&pair.bootstrap());
     pair.finish();
-    let events = events.0.lock().unwrap();
+    let events = events.lock().unwrap();
     let about: Vec<_> = events.iter().filter(|event| event.contains("told apart")).collect();
     assert!(about.iter().any(|event| {
         event.contains("a call of the peer's failed") && event.contains("a secret")

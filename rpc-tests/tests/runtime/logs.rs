@@ -1,6 +1,5 @@
 //! What the log is told, and what it can do to others.
 
-use std::fmt::Write as _;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -8,50 +7,15 @@ use capnp_threads_core::vat::PoolConfig;
 use capnp_threads_core::{Concurrency, ConnConfig, Error, FromClient as _};
 use capnp_threads_transport::tcp;
 use rpc_schema::test_capnp::test_interface;
-use tracing::field::{Field, Visit};
-use tracing::span;
+use rpc_testing::log::Events;
+use tracing::Level;
 
 use rpc_tests::support::objects::{answer_foo, call_foo, foo, foo_request, foo_with};
 use rpc_tests::support::{Event, LONG, Pair, Watchdog, Wire, alone, vat, vat_with_pool};
 
-/// A subscriber: what it does with the text of each event.
-struct Events<F>(F);
-
-struct Fields(String);
-
-impl Visit for Fields {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        write!(self.0, "{field}={value:?} ").unwrap();
-    }
-}
-
-impl<F: Fn(String) + Send + Sync + 'static> tracing::Subscriber for Events<F> {
-    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn event(&self, event: &tracing::Event<'_>) {
-        let mut fields = Fields(format!("{} ", event.metadata().level()));
-        event.record(&mut fields);
-        (self.0)(fields.0);
-    }
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
-}
-
 /// For a process of its own.
 fn subscribe(act: impl Fn(String) + Send + Sync + 'static) {
-    tracing::subscriber::set_global_default(Events(act)).unwrap();
+    tracing::subscriber::set_global_default(Events::new(Level::TRACE, act)).unwrap();
 }
 
 /// Events come from the middle of steps, under the order lock, and from every thread of a
