@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use capnp_threads_core::Error;
 use capnp_threads_core::transport::Transport;
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::io::Errno;
 
 use crate::failure::is_exhaustion;
 use crate::fork::Owner;
+use crate::polling::poll;
 
 /// The pause after an attempt for which the system had no room. The client still waits,
 /// so that the next attempt would fail at once.
@@ -124,13 +124,6 @@ pub(crate) fn next_peer(
              or memory: {error}; raise the limit (ulimit -n), or lower \
              AcceptLimits::connections"
         ))),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn poll(fds: &mut [PollFd<'_>], timeout: Option<&Timespec>) -> io::Result<()> {
-    match rustix::event::poll(fds, timeout) {
-        Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }

@@ -233,13 +233,7 @@ impl Address {
     /// As for [`listen`](Self::listen).
     pub fn listen_with(&self, options: &TcpOptions) -> io::Result<Listener> {
         Ok(match self {
-            Address::Tcp { host, port } if host == EVERYWHERE => {
-                Listener::Tcp(options.listen_everywhere(*port)?)
-            }
-            Address::Tcp { host, port } => {
-                let found = look_up(host, *port).map_err(|e| failure::listening(self, e))?;
-                Listener::Tcp(options.listen(&found[..])?)
-            }
+            Address::Tcp { host, port } => Listener::Tcp(listen_tcp(host, *port, options)?),
             Address::Tls { .. } => {
                 return Err(failure::listening(self, needs_key("tls::VatKey::listen")));
             }
@@ -252,6 +246,16 @@ impl Address {
 fn needs_key(method: &str) -> io::Error {
     let reason = format!("this side needs a key of its own for that; use {method}");
     io::Error::new(io::ErrorKind::InvalidInput, reason)
+}
+
+/// Listens at the address of a host, or at all of this machine's.
+pub(crate) fn listen_tcp(host: &str, port: u16, options: &TcpOptions) -> io::Result<tcp::Listener> {
+    if host == EVERYWHERE {
+        return options.listen_everywhere(port);
+    }
+    let found = look_up(host, port)
+        .map_err(|error| failure::listening(Address::Tcp { host: host.to_owned(), port }, error))?;
+    options.listen(&found[..])
 }
 
 fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {

@@ -33,6 +33,7 @@ pub mod halves;
 pub mod memory;
 mod network;
 pub mod pipe;
+mod polling;
 mod socket;
 pub mod tap;
 pub mod tcp;

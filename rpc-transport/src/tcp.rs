@@ -421,10 +421,7 @@ impl Listener {
 
     fn accept_socket(&self) -> io::Result<(Socket, SocketAddr)> {
         let (stream, peer) = self.gate.accept(self.inner.as_fd(), || self.inner.accept())?;
-        // Some systems hand the listener's mode down. Buffer sizes are handed
-        // down by all.
-        stream.set_nonblocking(false)?;
-        Ok((OwnedFd::from(stream).into(), peer))
+        Ok((taken(stream)?, peer))
     }
 
     /// Takes a client that has come, if there is one, with its socket set up.
@@ -432,8 +429,7 @@ impl Listener {
     pub(crate) fn accept_now(&self) -> io::Result<Option<(OwnedFd, SocketAddr)>> {
         match self.inner.accept() {
             Ok((stream, peer)) => {
-                stream.set_nonblocking(false)?;
-                let socket = Socket::from(OwnedFd::from(stream));
+                let socket = taken(stream)?;
                 self.options.set_options(&socket)?;
                 Ok(Some((socket.into(), peer)))
             }
@@ -460,6 +456,13 @@ impl Listener {
     pub fn closer(&self) -> Closer {
         self.gate.closer()
     }
+}
+
+/// The socket of a client that was taken.
+fn taken(stream: TcpStream) -> io::Result<Socket> {
+    // Some systems hand the listener's mode down. Buffer sizes are handed down by all.
+    stream.set_nonblocking(false)?;
+    Ok(OwnedFd::from(stream).into())
 }
 
 accept::listens!(Listener);

@@ -23,9 +23,9 @@ use std::sync::{Arc, Weak};
 use capnp_threads_core::fd::{OwnedFd, SharedFd};
 use capnp_threads_core::transport::Descriptor;
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::io::Errno;
 
 use crate::fork::Owner;
+use crate::polling;
 
 #[cfg(test)]
 mod tests;
@@ -130,12 +130,7 @@ impl<R: Read> Source<R> {
     fn poll(&self) -> io::Result<bool> {
         let Some(descriptor) = &self.descriptor else { return Ok(true) };
         let mut fds = [PollFd::from_borrowed_fd(descriptor.as_fd(), PollFlags::IN)];
-        loop {
-            match rustix::event::poll(&mut fds, Some(&Timespec::default())) {
-                Err(Errno::INTR) => {}
-                outcome => return Ok(outcome? > 0),
-            }
-        }
+        polling::poll(&mut fds, Some(&Timespec::default()))
     }
 
     pub(super) fn inner_mut(&mut self) -> &mut R {

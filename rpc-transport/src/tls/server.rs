@@ -17,7 +17,7 @@ use super::handshake::{Describe, Handshake};
 use super::listener::Listener;
 use super::{HANDSHAKE_TIMEOUT, describe, provider, unusable};
 use crate::socket::Socket;
-use crate::{Address, TcpOptions, tcp};
+use crate::{TcpOptions, addr, tcp};
 
 /// The handshakes of a listener at once, unless it is set.
 const HANDSHAKES: usize = 256;
@@ -132,11 +132,7 @@ impl TlsServer {
     }
 
     pub(super) fn listen_at(&self, host: &str, port: u16) -> io::Result<Listener> {
-        let address = Address::Tcp { host: host.to_owned(), port };
-        match address.listen_with(&self.tcp)? {
-            crate::Listener::Tcp(listener) => self.listen_on(listener),
-            crate::Listener::Unix(_) => unreachable!("the address is one of TCP"),
-        }
+        self.listen_on(addr::listen_tcp(host, port, &self.tcp)?)
     }
 
     /// Listens on a socket that listens already, for example at every address of this

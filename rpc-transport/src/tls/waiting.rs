@@ -5,7 +5,8 @@ use std::os::fd::AsFd;
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::io::Errno;
+
+use crate::polling;
 
 /// Waits until a socket is ready, or broken. Returns `false` when the deadline came first.
 pub(super) fn wait(
@@ -35,9 +36,5 @@ pub(super) fn poll(fds: &mut [PollFd<'_>], deadline: Option<Instant>) -> io::Res
             tv_nsec: rest.subsec_nanos().into(),
         }
     });
-    match rustix::event::poll(fds, rest.as_ref()) {
-        Ok(ready) => Ok(ready > 0),
-        Err(Errno::INTR) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
+    polling::poll(fds, rest.as_ref())
 }
