@@ -255,7 +255,7 @@ impl Client {
     pub(crate) fn place(&self, time: Time) -> Result<Place> {
         let (target, own) = self.destination();
         let inner = target.innermost_behind();
-        let connection = target.connection().or_else(|| inner.as_ref()?.connection());
+        let connection = leads_over(&target, inner.as_ref());
         let deadline = match time {
             Time::Until(deadline) => Some(deadline),
             Time::Default => default_deadline(own, connection),
@@ -281,7 +281,7 @@ impl Client {
     pub(crate) fn try_place(&self) -> Option<Place> {
         let (target, own) = self.destination();
         let inner = target.innermost_behind();
-        let connection = target.connection().or_else(|| inner.as_ref()?.connection());
+        let connection = leads_over(&target, inner.as_ref());
         let deadline = default_deadline(own, connection);
         let permit = match connection.map(Connection::room) {
             Some(room) => match room.try_take() {
@@ -299,7 +299,7 @@ impl Client {
     fn means(&self) -> Means {
         let (target, _) = self.destination();
         let inner = target.innermost_behind();
-        let connection = target.connection().or_else(|| inner.as_ref()?.connection());
+        let connection = leads_over(&target, inner.as_ref());
         connection.and_then(|connection| connection.room().means())
     }
 
@@ -322,6 +322,11 @@ impl Client {
         }
         (client, limit)
     }
+}
+
+/// The connection over which a call on `target` leaves, itself or by what is behind it.
+fn leads_over<'a>(target: &'a Client, inner: Option<&'a Client>) -> Option<&'a dyn Connection> {
+    target.connection().or_else(|| inner?.connection())
 }
 
 /// The deadline of a call whose caller set none: by the client's limit, `own`, or else by

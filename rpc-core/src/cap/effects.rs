@@ -234,10 +234,10 @@ pub(crate) fn catch_up() {
     }
     let _outer = Restore { running: EFFECTS.with(|effects| effects.running.replace(true)) };
     while let Some(effect) = EFFECTS.with(ThreadEffects::next) {
-        if effect.is_foreign() && is_borrowed() {
-            return EFFECTS.with(|effects| effects.put_back(effect));
-        }
         if effect.is_foreign() {
+            if is_borrowed() {
+                return EFFECTS.with(|effects| effects.put_back(effect));
+            }
             progress::let_go();
         }
         effect.run();
@@ -408,11 +408,16 @@ impl Drop for LockScope {
 }
 
 impl ThreadEffects {
-    fn note(&self, effect: Effect) {
+    /// The queue for an effect of this kind.
+    fn queue_of(&self, effect: &Effect) -> &RefCell<VecDeque<Effect>> {
         match effect {
-            Effect::Drop(_) | Effect::DropForeign(_) => self.drops.borrow_mut().push_back(effect),
-            effect => self.queue.borrow_mut().push_back(effect),
+            Effect::Drop(_) | Effect::DropForeign(_) => &self.drops,
+            _ => &self.queue,
         }
+    }
+
+    fn note(&self, effect: Effect) {
+        self.queue_of(&effect).borrow_mut().push_back(effect);
     }
 
     fn next(&self) -> Option<Effect> {
@@ -427,11 +432,7 @@ impl ThreadEffects {
     }
 
     fn put_back(&self, effect: Effect) {
-        let queue = match effect {
-            Effect::Drop(_) | Effect::DropForeign(_) => &self.drops,
-            _ => &self.queue,
-        };
-        queue.borrow_mut().push_front(effect);
+        self.queue_of(&effect).borrow_mut().push_front(effect);
     }
 
     fn take_rest(&self) -> Option<Rest> {

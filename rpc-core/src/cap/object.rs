@@ -173,8 +173,13 @@ impl LocalObject {
         if self.concurrency == Concurrency::Inline {
             return effects::defer(Effect::RunInline(self));
         }
-        let executor = Arc::clone(&self.executor);
         let _own = own_call::comes(Arc::as_ptr(&cell) as usize);
+        self.call_worker(origin);
+    }
+
+    /// Lets a worker run what waits in the mailbox for a job of this origin.
+    fn call_worker(self: Arc<Self>, origin: Origin) {
+        let executor = Arc::clone(&self.executor);
         if let Err(refused) = executor.spawn(Job::calls(self, origin)) {
             refused.tell();
         }
@@ -204,23 +209,6 @@ impl LocalObject {
                 hands::let_go();
             }
         }
-    }
-
-    /// Runs the first call in the mailbox, if it is the one with this address. Returns
-    /// whether it was.
-    fn run_if_first(self: &Arc<Self>, origin: Origin, call: usize) -> bool {
-        let taken = self.mailbox.lock().first_if(origin, call);
-        let Some(Taken { call, .. }) = taken else { return false };
-        role::set_pace(Pace::Calm);
-        self.begin(call);
-        let origins = self.mailbox.lock().pass_on();
-        for origin in origins {
-            let job = Job::calls(Arc::clone(self) as _, origin);
-            if let Err(refused) = self.executor.spawn(job) {
-                refused.tell();
-            }
-        }
-        true
     }
 
     /// Runs a call that has left the mailbox, unless it was cancelled before that.
@@ -277,7 +265,13 @@ impl Calls for LocalObject {
     }
 
     fn run_own(self: Arc<Self>, origin: Origin, call: usize) -> bool {
-        self.run_if_first(origin, call)
+        let taken = self.mailbox.lock().first_if(origin, call);
+        let Some(Taken { call, .. }) = taken else { return false };
+        role::set_pace(Pace::Calm);
+        self.begin(call);
+        let origins = self.mailbox.lock().pass_on();
+        origins.into_iter().for_each(|origin| Arc::clone(&self).call_worker(origin));
+        true
     }
 
     fn refuse(self: Arc<Self>, origin: Origin, error: &Error) {

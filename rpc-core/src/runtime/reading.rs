@@ -52,7 +52,7 @@
 use std::sync::{Arc, Weak};
 
 use super::connection;
-use super::receiving::{Entrance, Incoming, Receiving};
+use super::receiving::{Entrance, Incoming, MAX_HELD, Receiving};
 use super::sending::Sending;
 use crate::cap::effects;
 use crate::deadline::Deadline;
@@ -66,7 +66,7 @@ use crate::transport::MessageReader;
 use crate::work::origin::{OnBehalf, Origin};
 use crate::work::pool::Pool;
 use crate::work::progress::{Hands, Making, Progress};
-use crate::work::role::Serving;
+use crate::work::role::{InRole, Role};
 use crate::work::waiting;
 use crate::work::waking::Batch;
 
@@ -80,10 +80,6 @@ const LINGER: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// How long a worker reads that finds no job in what comes. Its vat may want to end.
 const MAX_IDLE: std::time::Duration = std::time::Duration::from_secs(1);
-
-/// Maximum number of messages that are worked off before the messages to be sent in
-/// response are written, and the threads that they concern are woken.
-const MAX_HELD: usize = 128;
 
 /// The reading side of a connection whose threads take turns.
 pub(super) struct Reading {
@@ -218,7 +214,7 @@ impl Reading {
     /// off. What has been read is worked off all the same.
     fn work_off(&self, turn: &mut Turn<'_>, whose: Whose, goes_on: impl Fn() -> bool) {
         self.guarded(turn, || {
-            let _serving = Serving::begin(Weak::clone(&self.pool));
+            let _serving = InRole::begin(Role::Coordinator(Weak::clone(&self.pool)));
             let _behalf = OnBehalf::begin(Origin::LOCAL);
             let _making = Making::begin(Weak::clone(&self.this) as _);
             let mut reader = self.reader.lock();

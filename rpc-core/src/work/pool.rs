@@ -26,6 +26,7 @@
 //! over than there are called workers on their way.
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::sync::{Arc, LazyLock, Weak};
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ use super::origin::{self, OnBehalf, Origin};
 use super::own_call::{self, Host};
 use super::posts::{Post, Posts};
 use super::progress::Progress;
-use super::role::{self, Role};
+use super::role::{self, InRole, Role};
 use super::shares::{Shares, Turn};
 use super::waiting::{self, Awaited, Called, Look, Waiters};
 use super::watch;
@@ -143,6 +144,20 @@ enum Next {
     Again(After),
     /// The worker leaves. It has been counted down already.
     Leave(After),
+}
+
+impl Next {
+    /// Does what is left to be done. Then the worker goes on with a job, leaves without one,
+    /// or looks again.
+    fn finish(self) -> ControlFlow<Option<Job>> {
+        let (next, after) = match self {
+            Next::Job(job, after) => (ControlFlow::Break(Some(job)), after),
+            Next::Leave(after) => (ControlFlow::Break(None), after),
+            Next::Again(after) => (ControlFlow::Continue(()), after),
+        };
+        after.finish();
+        next
+    }
 }
 
 /// What is left to be done without the pool's lock.
@@ -270,34 +285,33 @@ impl Pool {
         }
     }
 
+    /// Changes the state, and then does what that leaves to be done without the lock.
+    fn change<R>(&self, step: impl FnOnce(&mut State, &mut After) -> R) -> R {
+        let mut after = After::default();
+        let result = step(&mut self.state.lock(), &mut after);
+        after.finish();
+        result
+    }
+
     /// Ends the job of a worker that has kept another one, with a place.
     fn go_on_with(&self, post: Post, kept: Job) -> Job {
-        let mut after = After::default();
-        {
-            let mut state = self.state.lock();
+        self.change(|state, after| {
             let origin = state.posts.origin(post);
             state.shares.end(origin);
             state.posts.begin(post, &kept);
-            self.hand_places(&mut state, &mut after, Some);
-        }
-        after.finish();
+            self.hand_places(state, after, Some);
+        });
         kept
     }
 
     /// Hands over to other workers a job that this one has kept.
     pub(super) fn let_go(&self, free: Free, kept: Job) {
-        let mut after = After::default();
-        {
-            let mut state = self.state.lock();
+        self.change(|state, after| {
             if let Free::Idle(post) = free {
                 state.posts.rest(post);
             }
-            match self.hand_over(&mut state, kept) {
-                Ok(called) => after.call(called),
-                Err(job) => state.shares.give_back(job),
-            }
-        }
-        after.finish();
+            self.hand_over_or_queue(state, after, kept);
+        });
     }
 
     /// The next job of a worker that has a place. `None` when the worker has to leave;
@@ -311,16 +325,9 @@ impl Pool {
             let look = Look { called: false, late: false };
             loop {
                 let found = self.look_for_job(&mut self.state.lock(), look, post, &mut has_place);
-                match found {
-                    Some(Next::Again(after)) => after.finish(),
-                    Some(Next::Job(job, after)) => {
-                        after.finish();
-                        return Some(job);
-                    }
-                    Some(Next::Leave(after)) => {
-                        after.finish();
-                        return None;
-                    }
+                match found.map(Next::finish) {
+                    Some(ControlFlow::Break(job)) => return job,
+                    Some(ControlFlow::Continue(())) => {}
                     None => break,
                 }
             }
@@ -336,16 +343,8 @@ impl Pool {
                 deadline,
                 |state, look| self.look_for_job(state, look, post, &mut has_place),
             );
-            match next? {
-                Next::Job(job, after) => {
-                    after.finish();
-                    return Some(job);
-                }
-                Next::Again(after) => after.finish(),
-                Next::Leave(after) => {
-                    after.finish();
-                    return None;
-                }
+            if let ControlFlow::Break(job) = next?.finish() {
+                return job;
             }
         }
     }
@@ -415,6 +414,15 @@ impl Pool {
         }
     }
 
+    /// Hands a job that has a place to a worker. If there is none, the job waits in front of
+    /// its queue for another one.
+    fn hand_over_or_queue(&self, state: &mut State, after: &mut After, job: Job) {
+        match self.hand_over(state, job) {
+            Ok(called) => after.call(called),
+            Err(job) => state.shares.give_back(job),
+        }
+    }
+
     fn id(&self) -> PoolId {
         PoolId(std::ptr::from_ref(self).addr())
     }
@@ -453,34 +461,27 @@ impl Pool {
         post: Post,
         awaited: Option<Weak<dyn Awaited>>,
     ) -> Place {
-        let mut after = After::default();
-        let origin = {
-            let mut state = self.state.lock();
+        let origin = self.change(|state, after| {
             let origin = state.posts.origin(post);
             state.shares.wait(origin);
             state.posts.wait(post, awaited);
-            self.hand_places(&mut state, &mut after, Some);
+            self.hand_places(state, after, Some);
             after.refused = state.shares.take_hopeless(origin);
-            self.watch(&mut state);
+            self.watch(state);
             origin
-        };
-        after.finish();
+        });
         Place { pool: self, post, origin }
     }
 
     /// Counts a worker as one that works for this origin.
     pub(crate) fn work_for(&self, post: Post, origin: Origin) {
-        let mut after = After::default();
-        {
-            let mut state = self.state.lock();
+        self.change(|state, after| {
             let before = state.posts.change_origin(post, origin);
-            if before == origin {
-                return;
+            if before != origin {
+                state.shares.transfer(before, origin);
+                self.hand_places(state, after, Some);
             }
-            state.shares.transfer(before, origin);
-            self.hand_places(&mut state, &mut after, Some);
-        }
-        after.finish();
+        });
     }
 
     /// Makes sure that a thread looks for what is stuck.
@@ -618,35 +619,26 @@ impl Host for Pool {
     fn run_own(self: Arc<Self>, post: Post, job: Job, call: usize) {
         let ran = {
             let _on_behalf = OnBehalf::begin(job.origin());
-            let _working = role::Working::begin(Arc::clone(&self), post);
+            let _working = InRole::begin(Role::Worker(Arc::clone(&self), post));
             panics::caught("a call on its caller's thread", || job.run_own(call))
         };
         if let Ok(false) = ran {
             return self.take_back(post, job);
         }
         drop(job);
-        let mut after = After::default();
-        {
-            let mut state = self.state.lock();
+        self.change(|state, after| {
             let origin = state.posts.origin(post);
             state.shares.end(origin);
-            self.hand_places(&mut state, &mut after, Some);
+            self.hand_places(state, after, Some);
             after.call(state.lose_worker(post));
-        }
-        after.finish();
+        });
     }
 
     fn take_back(self: Arc<Self>, post: Post, job: Job) {
-        let mut after = After::default();
-        {
-            let mut state = self.state.lock();
-            match self.hand_over(&mut state, job) {
-                Ok(called) => after.call(called),
-                Err(job) => state.shares.give_back(job),
-            }
+        self.change(|state, after| {
+            self.hand_over_or_queue(state, after, job);
             after.call(state.lose_worker(post));
-        }
-        after.finish();
+        });
     }
 }
 

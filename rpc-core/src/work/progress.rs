@@ -62,9 +62,6 @@ pub(crate) trait Hands {
 crate::sync::thread_local! {
     /// What this thread brings forward at the moment.
     static MADE: RefCell<Option<Weak<dyn Progress>>> = const { RefCell::new(None) };
-}
-
-crate::sync::thread_local! {
     /// What this thread has prepared for.
     static PREPARED: RefCell<Means> = const { RefCell::new(None) };
 }

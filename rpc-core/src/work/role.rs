@@ -60,35 +60,18 @@ pub(crate) fn assume(role: Role) {
     drop(ROLE.with(|current| current.replace(role)));
 }
 
-/// While this exists, the current thread serves a connection.
-pub(crate) struct Serving {
+/// While this exists, the current thread has another role than before.
+pub(crate) struct InRole {
     before: Role,
 }
 
-impl Serving {
-    pub(crate) fn begin(pool: Weak<Pool>) -> Self {
-        Serving { before: ROLE.with(|current| current.replace(Role::Coordinator(pool))) }
+impl InRole {
+    pub(crate) fn begin(role: Role) -> Self {
+        InRole { before: ROLE.with(|current| current.replace(role)) }
     }
 }
 
-/// While this exists, the current thread is a worker.
-pub(super) struct Working {
-    before: Role,
-}
-
-impl Working {
-    pub(super) fn begin(pool: Arc<Pool>, post: Post) -> Self {
-        Working { before: ROLE.with(|current| current.replace(Role::Worker(pool, post))) }
-    }
-}
-
-impl Drop for Working {
-    fn drop(&mut self) {
-        assume(std::mem::take(&mut self.before));
-    }
-}
-
-impl Drop for Serving {
+impl Drop for InRole {
     fn drop(&mut self) {
         assume(std::mem::take(&mut self.before));
     }
