@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use super::executor::Job;
 use super::posts::Post;
-use super::{interrupt, role};
+use super::{interrupt, progress, role};
 use crate::deadline::Deadline;
 use crate::error::Error;
 
@@ -103,6 +103,8 @@ impl OwnCall {
         let kept = KEPT.with(RefCell::take);
         drop(self);
         let Some(Kept { host, post, job, call }) = kept else { return Ok(()) };
+        // Perhaps the thread took this for a call of a peer: what it called has resolved since.
+        progress::let_go();
         /// Counts, whatever the method does.
         struct Deeper;
         impl Drop for Deeper {

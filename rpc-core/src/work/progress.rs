@@ -115,9 +115,10 @@ pub(super) fn made_here() -> Option<Weak<dyn Progress>> {
     MADE.try_with(|made| made.borrow().clone()).unwrap_or_default()
 }
 
-/// Whether this thread can note what it brings forward: not any more when it is ending.
+/// Whether this thread can note what it brings forward, and what it has prepared for: not
+/// any more when it is ending.
 pub(super) fn is_there() -> bool {
-    MADE.try_with(|_| ()).is_ok()
+    MADE.try_with(|_| ()).is_ok() && PREPARED.try_with(|_| ()).is_ok()
 }
 
 /// While this exists, the thread makes progress.

@@ -5,10 +5,12 @@ use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use capnp_threads_core::vat::PoolConfig;
-use capnp_threads_core::{Concurrency, ErrorKind, Vat};
+use capnp_threads_core::{Concurrency, ConnConfig, ErrorKind, Limits, Result, Vat};
+use rpc_schema::echo_capnp::echo;
 use rpc_schema::test_capnp::test_interface;
 
 use rpc_tests::support::objects::{answer_foo, call_foo, foo_request, foo_with};
+use rpc_tests::support::raw::{self, Cap, Outcome, RawPeer, Said, Target};
 use rpc_tests::support::{Event, LONG, Watchdog, vat, vat_with_pool};
 
 /// On which threads the methods of an object ran.
@@ -219,4 +221,80 @@ fn callers_and_workers_take_turns_with_an_object() {
     });
     assert_eq!(*inside.lock().unwrap(), 4000);
     assert!(vat.shutdown(LONG).unwrap());
+}
+
+/// A caller that has to wait for room on a connection, and learns meanwhile that the object
+/// is one of its own, keeps nobody from reading while it runs the method.
+#[test]
+fn a_caller_that_runs_what_it_took_for_a_call_of_the_peer_lets_others_read() {
+    /// The type id of `Echo`, and the ordinals of two methods.
+    const ECHO: u64 = 0xfe75_8b36_a0d3_1641;
+    const PING: u16 = 0;
+    const NEXT: u16 = 2;
+    let _watchdog = Watchdog::start();
+    let (vat, begun, came) = (vat("oc9"), Event::new(), Event::new());
+    let (begins, waits, comes) = (begun.clone(), came.clone(), came);
+    let ran = Threads::default();
+    let notes = ran.clone();
+    let other: echo::Client = vat.export(Pinged(move || comes.set(), None));
+    let own: echo::Client = vat.export(Pinged(
+        move || {
+            notes.note();
+            begins.set();
+            waits.wait();
+        },
+        Some(other),
+    ));
+    let mut limits = Limits::default();
+    limits.questions = 2;
+    let config = ConnConfig::new().bootstrap(own).limits(limits);
+    let (mut peer, connection) = RawPeer::connect(&vat, config);
+    let own = peer.bootstrapped(0);
+    peer.bytes(&raw::call(1, &Target::Import(own), ECHO, NEXT, &[]));
+    let Outcome::Results(caps) = peer.outcome(1) else { panic!("no results") };
+    let [Cap::SenderHosted(other)] = caps[..] else { panic!("{caps:?}") };
+    let peer = thread::spawn(move || {
+        let call = |peer: &mut RawPeer| {
+            peer.receive_until("a call", |said| match said {
+                Said::Call { question, .. } => Some(*question),
+                _ => None,
+            })
+        };
+        let question = call(&mut peer);
+        peer.results(question, &[Cap::SenderPromise(2)]);
+        let question = call(&mut peer);
+        thread::sleep(Duration::from_millis(50));
+        peer.resolve(2, &Cap::ReceiverHosted(own));
+        peer.results(question, &[]);
+        begun.wait();
+        peer.bytes(&raw::call(2, &Target::Import(other), ECHO, PING, &[]));
+        peer.outcome(2);
+        peer
+    });
+    let theirs: echo::Client = connection.bootstrap();
+    let promise = theirs.next_request().call().unwrap().get().unwrap().get_echo().unwrap();
+    // The call of the bootstrap object, which is not answered, and this one are the limit.
+    let fills = theirs.ping_request().send();
+    promise.ping_request().call().unwrap();
+    assert_eq!(ran.taken(), [thread::current().id()]);
+    fills.wait().unwrap();
+    drop(peer.join().unwrap());
+    connection.join().unwrap();
+    drop((theirs, promise));
+    assert!(vat.shutdown(LONG).unwrap());
+}
+
+/// Calls this when it is pinged, and has another object.
+struct Pinged<F>(F, Option<echo::Client>);
+
+impl<F: Fn() + Send + Sync + 'static> echo::Server for Pinged<F> {
+    fn ping(&self, _: echo::PingParams, _: echo::PingResults) -> Result<()> {
+        self.0();
+        Ok(())
+    }
+
+    fn next(&self, _: echo::NextParams, mut results: echo::NextResults) -> Result<()> {
+        results.get().set_echo(self.1.clone().unwrap());
+        Ok(())
+    }
 }

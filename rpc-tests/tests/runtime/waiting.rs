@@ -1,5 +1,6 @@
 //! Who may wait, for how long, and who must not.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +13,7 @@ use capnp_threads_core::{Concurrency, ErrorKind, FromClient};
 use rpc_schema::test_capnp::{test_interface, test_more_stuff, test_streaming};
 
 use rpc_tests::support::objects::{Keeper, answer_foo, call_foo, foo, foo_request, foo_with};
-use rpc_tests::support::{Event, Pair, Watchdog};
+use rpc_tests::support::{Event, Pair, Watchdog, Wire};
 
 /// A server whose `foo` waits, and the event that lets it go on.
 fn slow() -> (Pair, test_interface::Client, Event) {
@@ -366,4 +367,51 @@ fn a_stream_waits_for_its_window_without_holding_up_returns() {
     drop((promise, stream, other));
     pair.finish();
     keeper.finish();
+}
+
+/// Of what this library keeps of the thread, some has gone by then, or all.
+#[test]
+fn a_destructor_of_a_thread_that_ends_may_wait_for_a_peer() {
+    struct CallsAtDrop(test_interface::Client, mpsc::Sender<()>);
+    impl Drop for CallsAtDrop {
+        fn drop(&mut self) {
+            call_foo(&self.0).unwrap();
+            self.1.send(()).unwrap();
+        }
+    }
+    thread_local! {
+        static LAST: RefCell<Option<CallsAtDrop>> = const { RefCell::new(None) };
+    }
+    let _watchdog = Watchdog::start();
+    let pair = Pair::configured(
+        |vat| foo(vat, answer_foo).into_client(),
+        Wire::Unix,
+        |config| config,
+        |config| config,
+    );
+    let client: test_interface::Client = pair.bootstrap();
+    let local = foo(&pair.client_vat, answer_foo);
+    call_foo(&client).unwrap();
+    let (tell, told) = mpsc::channel();
+    // A worker of this vat is there, and rests.
+    foo_request(&local).send().wait().unwrap();
+    thread::sleep(Duration::from_millis(50));
+    for before in [vec![], vec![&local], vec![&client], vec![&local, &client]] {
+        let (held, tell) = (client.clone(), tell.clone());
+        let before: Vec<_> = before.into_iter().cloned().collect();
+        let ends = thread::spawn(move || {
+            let calls: Vec<_> = before.iter().map(|object| foo_request(object).send()).collect();
+            before.iter().for_each(|object| object.as_client().on_resolved(|_| ()));
+            // What comes later goes first.
+            LAST.set(Some(CallsAtDrop(held.clone(), tell)));
+            call_foo(&held).unwrap();
+            calls
+        });
+        told.recv().unwrap();
+        for call in ends.join().unwrap() {
+            call.wait().unwrap();
+        }
+    }
+    drop((client, local));
+    pair.finish();
 }
