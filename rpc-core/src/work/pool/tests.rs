@@ -51,7 +51,7 @@ fn a_pool_forgets_the_workers_of_its_peak() {
 /// that stay forget them.
 #[test]
 fn workers_that_stay_forget_those_that_left_together() {
-    let pool = pool(|_| ());
+    let pool = pool(|config| config.idle_time = Duration::MAX);
     let stays = Object::new("stays", || ());
     assert!(stays.call(&pool, Origin::default()));
     until(|| pool.state.lock().idle.len() == 1);
