@@ -68,24 +68,23 @@ crate::sync::thread_local! {
 
 /// While this exists, this thread is prepared to make progress, unless it has begun to do
 /// so or has let go of it.
-pub(crate) struct Prepared {
-    before: Means,
-}
+pub(crate) struct Prepared(());
 
 impl Prepared {
+    /// Lets go of what the thread had prepared for before, in the middle of which this is.
     pub(crate) fn begin(progress: Arc<dyn Progress>) -> Option<Self> {
+        let_go();
         if !progress.prepare() {
             return None;
         }
-        let before = PREPARED.with(|prepared| prepared.replace(Some(progress)));
-        Some(Prepared { before })
+        PREPARED.with(|prepared| prepared.replace(Some(progress)));
+        Some(Prepared(()))
     }
 }
 
 impl Drop for Prepared {
     fn drop(&mut self) {
         let_go();
-        PREPARED.with(|prepared| prepared.replace(self.before.take()));
     }
 }
 

@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::memory::GiveBack;
 use crate::panics;
 use crate::sync::Mutex;
+use crate::work::progress;
 
 /// Number of wrappers for which a membrane without any keeps memory.
 const KEPT: usize = 16;
@@ -189,6 +190,8 @@ impl Shared {
 /// # Errors
 /// The policy panicked.
 fn answered<R>(ask: impl FnOnce() -> R) -> Result<R> {
+    // The policy may take its time.
+    progress::let_go();
     panics::caught("the policy of a membrane", ask)
         .map_err(|_| Error::failed("the policy of a membrane panicked"))
 }

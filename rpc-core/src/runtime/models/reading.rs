@@ -14,7 +14,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind};
 use crate::limits::Limits;
 use crate::protocol::{Machine, Offers, Outbox, Settings};
-use crate::sync::{Condvar, Mutex, Signal, explore, thread};
+use crate::sync::{Condvar, Mutex, Parker, Signal, explore, thread};
 use crate::tests::content;
 use crate::tests::net::{frame, received};
 use crate::transport::{
@@ -24,7 +24,7 @@ use crate::transport::{
 use crate::wire::message::Message as Frame;
 use crate::wire::{self, Hint};
 use crate::work::event::Event;
-use crate::work::progress::Prepared;
+use crate::work::progress::{Hands, Prepared, Progress};
 
 /// What was sent to the peer and waits for it.
 #[derive(Default)]
@@ -216,6 +216,25 @@ fn a_guest_is_unparked_by_what_does_not_come_from_the_peer() {
     });
 }
 
+/// A connection that others read from.
+struct Busy;
+
+impl Progress for Busy {
+    fn prepare(&self) -> bool {
+        false
+    }
+
+    fn give_up(&self) {}
+
+    fn make(&self, _: &Parker, _: Deadline, _: bool) -> bool {
+        false
+    }
+
+    fn make_idly(&self, _: &dyn Hands) -> bool {
+        false
+    }
+}
+
 /// Calls, and waits for the answer, with the preparations for that.
 fn finish(machine: &Arc<Machine>) {
     let params = content::params(1, &[]);
@@ -246,6 +265,20 @@ fn a_thread_that_waits_for_something_else_than_it_prepared_for_lets_others_read(
             drop(prepared);
             finish(machine);
             other.join().unwrap();
+        });
+    });
+}
+
+#[test]
+fn a_thread_that_prepares_for_something_else_lets_others_read_first() {
+    explore(|| {
+        connection(1, |machine| {
+            let outer = machine.room().means().and_then(Prepared::begin);
+            let inner = Prepared::begin(Arc::new(Busy));
+            let own = Arc::clone(machine);
+            // A wait outside of this library.
+            thread::spawn(move || finish(&own)).join().unwrap();
+            drop((inner, outer));
         });
     });
 }
