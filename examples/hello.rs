@@ -4,10 +4,8 @@
 //! cargo run --example hello
 //! ```
 
-use std::thread;
-
-use capnp_threads::transport::tcp;
-use capnp_threads::{ConnConfig, Result, ServeConfig, Vat};
+use capnp_threads::serving::Server;
+use capnp_threads::{Result, Vat};
 use rpc_schema::greeter_capnp::greeter;
 
 struct Greeter;
@@ -24,28 +22,16 @@ impl greeter::Server for Greeter {
     }
 }
 
-/// Serves everybody who comes, until the listener is closed.
-fn serve(listener: &tcp::Listener) -> Result<()> {
-    let vat = Vat::new();
-    let greeter: greeter::Client = vat.export(Greeter);
-    vat.serve(listener, ServeConfig::bootstrap(greeter))
-}
-
 fn main() -> Result<()> {
-    let listener = tcp::Listener::bind("127.0.0.1:0")?;
-    let (address, closer) = (listener.local_addr()?, listener.closer());
-    let server = thread::spawn(move || serve(&listener));
+    let greeter: greeter::Client = Vat::global().export(Greeter);
+    let server = Server::new(greeter).listen("127.0.0.1:0")?.start()?;
 
-    let vat = Vat::new();
-    let connection = vat.connect(tcp::connect(address)?, ConnConfig::new())?;
-    let greeter: greeter::Client = connection.bootstrap();
+    let greeter: greeter::Client = capnp_threads::connect(&server.addresses()[0].to_string())?;
     let mut request = greeter.greet_request();
     request.get().set_name("threads");
     let response = request.call()?;
     println!("{}", response.get()?.get_greeting()?.to_str()?);
 
-    // The connection ends with its last handle.
-    drop(connection);
-    closer.close();
-    server.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    server.stop();
+    server.join().map(drop)
 }

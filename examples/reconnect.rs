@@ -1,23 +1,21 @@
 //! A client that outlives its connection.
 //!
-//! The server hangs up after every answer. The client goes on calling the same
-//! capability, which connects again.
+//! The server is started anew after every answer. The client is told when it is gone, and
+//! goes on calling the same capability, which connects again.
 //!
 //! ```text
 //! cargo run --example reconnect
 //! ```
 
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread;
+use std::sync::mpsc;
 
-use capnp_threads::reconnect::auto_reconnect;
-use capnp_threads::transport::tcp;
-use capnp_threads::{ConnConfig, Error, Result, ServeConfig, Vat};
+use capnp_threads::prelude::*;
+use capnp_threads::reconnect::Retry;
+use capnp_threads::serving::{Running, Server};
 use rpc_schema::greeter_capnp::greeter;
 
 struct Greeter {
-    visit: u32,
+    number: u32,
 }
 
 impl greeter::Server for Greeter {
@@ -27,47 +25,40 @@ impl greeter::Server for Greeter {
         mut results: greeter::GreetResults,
     ) -> Result<()> {
         let name = params.get()?.get_name()?.to_str()?;
-        results.get().set_greeting(format!("Hello, {name}! This is connection {}.", self.visit));
+        results.get().set_greeting(format!("Hello, {name}! This is server {}.", self.number));
         Ok(())
     }
 }
 
-fn main() -> Result<()> {
-    let listener = tcp::Listener::bind("127.0.0.1:0")?;
-    let (address, closer) = (listener.local_addr()?, listener.closer());
-    let server = thread::spawn(move || -> Result<()> {
-        let (vat, visits) = (Vat::new(), AtomicU32::new(0));
-        let exporter = vat.clone();
-        let config = ServeConfig::new(move |_| {
-            let visit = visits.fetch_add(1, Ordering::Relaxed) + 1;
-            let greeter: greeter::Client = exporter.export(Greeter { visit });
-            Ok(ConnConfig::new().bootstrap(greeter))
-        });
-        vat.serve(&listener, config)
-    });
+fn start(number: u32, address: &str) -> Result<Running> {
+    let greeter: greeter::Client = Vat::global().export(Greeter { number });
+    Server::new(greeter).listen(address)?.start()
+}
 
-    let vat = Vat::new();
-    // Dropping the last handle on a connection would close it.
-    let current = Arc::new(Mutex::new(None));
-    let kept = Arc::clone(&current);
-    let (greeter, _control) = auto_reconnect(move || -> Result<greeter::Client> {
-        let connection = vat.connect(tcp::connect(address)?, ConnConfig::new())?;
-        let greeter = connection.bootstrap();
-        *kept.lock().map_err(|_| Error::failed("another thread panicked"))? = Some(connection);
-        Ok(greeter)
-    });
-    for name in ["Ada", "Grace", "Barbara"] {
-        let mut request = greeter.greet_request();
-        request.get().set_name(name);
-        println!("{}", request.call()?.get()?.get_greeting()?.to_str()?);
-        // Whoever ends a connection, the next call takes another one.
-        let connection =
-            current.lock().map_err(|_| Error::failed("another thread panicked"))?.take();
-        if let Some(connection) = connection {
-            connection.close();
-            connection.join()?;
-        }
+fn main() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let address = format!("unix:{}", folder.path().join("greeter").display());
+    let mut server = start(1, &address)?;
+
+    let greeter: greeter::Client = capnp_threads::connect(&address)?;
+    // Greeting somebody twice does no harm.
+    let retry = Retry::new().attempts(10).idempotent();
+    for (number, name) in (2..).zip(["Ada", "Grace", "Barbara"]) {
+        let greeting = retry.call(|| {
+            let mut request = greeter.greet_request();
+            request.get().set_name(name);
+            Ok(request.call()?.get()?.get_greeting()?.to_string()?)
+        })?;
+        println!("{greeting}");
+
+        let (tell, told) = mpsc::channel();
+        let notice = greeter.as_client().on_disconnect(move |error| drop(tell.send(error)));
+        server.stop();
+        server.join()?;
+        println!("{} is gone: {}", number - 1, told.recv().or_error()?.kind());
+        drop(notice);
+        server = start(number, &address)?;
     }
-    closer.close();
-    server.join().map_err(|_| Error::failed("the server panicked"))?
+    server.stop();
+    server.join().map(drop)
 }

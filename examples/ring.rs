@@ -98,7 +98,8 @@ fn be_a_vat(name: &str) -> Result<()> {
     let vat = Vat::new();
     let next = Next::default();
     let host: greeter::Client = vat.export(Host { name: name.to_owned(), next: next.clone() });
-    let system = RpcSystem::builder(&vat, network).bootstrap(host).start()?;
+    // Each vat stays in between what it passes on: they know their neighbours, and nobody else.
+    let system = RpcSystem::builder(&vat, network).bootstrap(host).hand_off(false).start()?;
     println!("{this}");
     for line in std::io::stdin().lines() {
         let line = line?;

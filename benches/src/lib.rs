@@ -11,6 +11,7 @@
 //! | `cargo run --release -p benches --bin compare` | does that with several implementations side by side |
 //! | `cargo run --release -p benches --bin many` | measures many threads, calls, exports and connections |
 //! | `cargo run --release -p benches --bin endpoints` | measures [`endpoints`] against raw sockets |
+//! | `cargo run --release -p benches --bin tls` | measures handshakes, round trips and a stream over TLS beside plain sockets |
 //!
 //! Other implementations that serve and load the same interface and print the
 //! same figures are in `peers/`; what they share is in `work/`. Calls that stay in a process are measured in

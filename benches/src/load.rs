@@ -5,7 +5,7 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use capnp_threads_core::{Concurrency, ConnConfig, Connection, FromClient, Limits, Vat};
-use capnp_threads_transport::{Address, Listener};
+use capnp_threads_transport::{Address, Listener, Transport};
 use rpc_schema::echo_capnp::echo;
 
 use crate::Result;
@@ -51,10 +51,18 @@ impl Load {
     /// # Errors
     /// Nobody serves there.
     pub fn connect(address: &Address) -> Result<Self> {
+        Self::over(address.connect()?)
+    }
+
+    /// Uses a transport that leads to a server.
+    ///
+    /// # Errors
+    /// The system has no threads to give.
+    pub fn over(transport: Transport) -> Result<Self> {
         let vat = Vat::new();
         let mut limits = Limits::default();
         limits.questions = QUESTIONS;
-        let connection = vat.connect(address.connect()?, ConnConfig::new().limits(limits))?;
+        let connection = vat.connect(transport, ConnConfig::new().limits(limits))?;
         Ok(Load { echo: connection.bootstrap(), connection, vat })
     }
 

@@ -62,6 +62,14 @@ pub fn serve(address: &Address, ready: impl FnOnce(&Address) -> Result<()>) -> R
     Ok(())
 }
 
+/// Answers one client, on a thread of its own, until the client has gone.
+///
+/// # Errors
+/// The system has no thread to give.
+pub fn answer_on_thread(stream: impl Read + Write + Send + 'static) -> Result<()> {
+    Ok(spawn_answering(stream)?)
+}
+
 fn spawn_answering(mut stream: impl Read + Write + Send + 'static) -> io::Result<()> {
     let work = move || {
         if let Err(error) = answer(&mut stream) {
@@ -138,6 +146,11 @@ impl Raw {
             _ => return Err(format!("{address} is no address for a raw socket").into()),
         };
         Ok(Raw { stream, input: vec![0; BUFFER] })
+    }
+
+    /// Uses a stream that is connected to somebody who answers.
+    pub fn over(stream: impl Read + Write + 'static) -> Self {
+        Raw { stream: Box::new(stream), input: vec![0; BUFFER] }
     }
 
     /// Makes an exchange this many times with up to `window` under way: sends as

@@ -8,6 +8,7 @@ use std::process::Command;
 use crate::error::{Error, Result};
 use crate::generate::{self, GeneratedFile};
 use crate::inputs;
+use crate::library;
 use crate::settings::Settings;
 
 /// Compiles schemas to Rust. Made for build scripts:
@@ -29,6 +30,7 @@ pub struct Compiler {
     no_standard_import: bool,
     executable: Option<PathBuf>,
     output: Option<PathBuf>,
+    request_file: Option<PathBuf>,
     settings: Settings,
 }
 
@@ -76,6 +78,14 @@ impl Compiler {
     /// the folder which Cargo names in `OUT_DIR`.
     pub fn output_dir(&mut self, folder: impl Into<PathBuf>) -> &mut Self {
         self.output = Some(folder.into());
+        self
+    }
+
+    /// Has [`run`](Self::run) keep what [`request`](Self::request) returns, too, in a file
+    /// of this name in the output folder: for servers that describe themselves to people who
+    /// call them by hand, with `include_bytes!(concat!(env!("OUT_DIR"), "/NAME"))`.
+    pub fn request_file(&mut self, name: impl Into<PathBuf>) -> &mut Self {
+        self.request_file = Some(name.into());
         self
     }
 
@@ -131,7 +141,13 @@ impl Compiler {
             }
         }
         let folder = self.output.clone().or(out_dir).ok_or(Error::NoOutputDir)?;
-        self.generate()?.iter().try_for_each(|file| file.write(&folder))
+        let request = self.request()?;
+        let files = generate::generate(&request, &self.settings)?;
+        files.iter().try_for_each(|file| file.write(&folder))?;
+        if let Some(name) = &self.request_file {
+            generate::write(&folder.join(name), &request)?;
+        }
+        Ok(())
     }
 
     /// The files that the code depends on: the schemas, and every file that they import
@@ -152,26 +168,47 @@ impl Compiler {
     /// # Errors
     /// See [`Error`].
     pub fn generate(&self) -> Result<Vec<GeneratedFile>> {
-        for path in &self.files {
-            std::fs::metadata(path).map_err(|source| Error::File { path: path.clone(), source })?;
-        }
         generate::generate(&self.request()?, &self.settings)
     }
 
+    /// Compiles the schemas and returns what the schema compiler tells its plugins about
+    /// them: a serialized `CodeGeneratorRequest`. For programs that read schemas when they
+    /// run.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn request(&self) -> Result<Vec<u8>> {
+        for path in &self.files {
+            std::fs::metadata(path).map_err(|source| Error::File { path: path.clone(), source })?;
+        }
+        self.compile()
+    }
+
+    fn compile(&self) -> Result<Vec<u8>> {
+        let library =
+            library::unpacked().map_err(|source| Error::Write { path: env::temp_dir(), source })?;
+        self.compile_with(library.path())
+    }
+
     #[cfg(feature = "embedded")]
-    fn request(&self) -> Result<Vec<u8>> {
+    fn compile_with(&self, library: &Path) -> Result<Vec<u8>> {
         match &self.executable {
-            Some(program) => self.run_program(program),
-            None => self.run_embedded(),
+            Some(program) => self.run_program(program, library),
+            None => self.run_embedded(library),
         }
     }
 
     #[cfg(not(feature = "embedded"))]
-    fn request(&self) -> Result<Vec<u8>> {
-        self.run_program(self.executable.as_deref().unwrap_or(Path::new("capnp")))
+    fn compile_with(&self, library: &Path) -> Result<Vec<u8>> {
+        self.run_program(self.executable.as_deref().unwrap_or(Path::new("capnp")), library)
     }
 
-    fn run_program(&self, program: &Path) -> Result<Vec<u8>> {
+    /// Where `import "/…"` looks: in the library's schemas last.
+    fn all_import_paths<'a>(&'a self, library: &'a Path) -> impl Iterator<Item = &'a Path> {
+        self.import_paths.iter().map(PathBuf::as_path).chain([library])
+    }
+
+    fn run_program(&self, program: &Path, library: &Path) -> Result<Vec<u8>> {
         let mut command = Command::new(program);
         // The compiler warns if this does not match the folder it runs in.
         command.env_remove("PWD");
@@ -179,7 +216,7 @@ impl Compiler {
         if self.no_standard_import {
             command.arg("--no-standard-import");
         }
-        for folder in &self.import_paths {
+        for folder in self.all_import_paths(library) {
             command.arg(format!("--import-path={}", folder.display()));
         }
         for folder in &self.src_prefixes {
@@ -201,12 +238,12 @@ impl Compiler {
     }
 
     #[cfg(feature = "embedded")]
-    fn run_embedded(&self) -> Result<Vec<u8>> {
+    fn run_embedded(&self, library: &Path) -> Result<Vec<u8>> {
         let mut command = capnpc_embedded::CompileCommand::new();
         if self.no_standard_import {
             command.no_standard_import();
         }
-        for folder in &self.import_paths {
+        for folder in self.all_import_paths(library) {
             command.import_path(folder);
         }
         for folder in &self.src_prefixes {

@@ -44,7 +44,8 @@ impl GeneratedFile {
     }
 }
 
-fn write(path: &Path, content: &[u8]) -> Result<()> {
+/// Writes a file, unless it is up to date.
+pub(crate) fn write(path: &Path, content: &[u8]) -> Result<()> {
     if fs::read(path).is_ok_and(|present| present == content) {
         return Ok(());
     }

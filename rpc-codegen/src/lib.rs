@@ -20,6 +20,12 @@
 //! Data types are those of upstream's generator, `capnpc`. What an interface
 //! becomes is described in the module `typed` of `capnp-threads`.
 //!
+//! # Schemas of the library
+//!
+//! A schema can import those of `capnp-threads`, whose code is there: `ByteStream` of
+//! `/capnp-threads/byte-stream.capnp`, `Items` and `ItemSink` of `/capnp-threads/items.capnp`,
+//! `Health` of `/capnp-threads/health.capnp`. Nothing has to be installed or set for this.
+//!
 //! # Names
 //!
 //! `fooBar` and `FooBar` become `foo_bar` where Rust wants snake case. A name
@@ -45,6 +51,7 @@ mod emit;
 mod error;
 mod generate;
 mod inputs;
+mod library;
 mod names;
 mod naming;
 mod request;

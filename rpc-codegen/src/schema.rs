@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use capnp::schema_capnp::{code_generator_request, node};
 
 use crate::error::{Error, Result};
+use crate::library;
 use crate::names;
 use crate::naming::Naming;
 use crate::request::{self, Nodes, display_name};
@@ -89,7 +90,9 @@ impl<'a> Schema<'a> {
     /// knows.
     pub(crate) fn has_code(&self, id: u64) -> Result<bool> {
         let file = self.file(id)?;
-        Ok(self.requested.contains(&file) || self.settings.crates.contains_key(&file))
+        Ok(self.requested.contains(&file)
+            || self.settings.crates.contains_key(&file)
+            || library::has(file))
     }
 
     /// Where a declaration lies in Rust.
@@ -106,6 +109,9 @@ impl<'a> Schema<'a> {
         }
         if id == request::STREAM_FILE && !self.requested.contains(&id) {
             return Ok(format!("__rt::{module}"));
+        }
+        if library::has(id) && !self.requested.contains(&id) {
+            return Ok(format!("{}::{module}", self.settings.runtime));
         }
         let mut path = vec!["crate".to_owned()];
         path.extend(match request::parent_module(file)? {

@@ -7,6 +7,14 @@ use std::sync::Arc;
 /// A mark that only its owner can put on objects. Nothing but the mark itself equals
 /// it, so the owner who finds it on an object knows that the object is one of its own.
 /// Copies are the same mark.
+///
+/// ```
+/// use capnp_threads_core::untyped::Brand;
+///
+/// let mine = Brand::new();
+/// assert!(mine == mine.clone());
+/// assert!(mine != Brand::new());
+/// ```
 #[derive(Clone)]
 pub struct Brand(Arc<Identity>);
 

@@ -13,6 +13,9 @@
 //! | the capabilities that results name, in a Return of the peer | the Return | the last reference to the content is dropped | Abort |
 //! | a capability of the peer: its entry and its handle | the first message that names it | the Release | Abort |
 //! | the error with which the peer breaks a promise | the Resolve | the error is dropped | Abort |
+//! | where a third vat is that hosts a capability of the peer's, and later the question to that | the first message that says so | the host has answered, or the capability is dropped | Abort |
+//! | what the peer provides for a third vat | the Provide | its Finish | Abort |
+//! | an embargo of that which was lifted and not named yet | the Disembargo | somebody names it, or the Finish | it is forgotten |
 //! | a Disembargo that has to be returned | its arrival | it is returned, or dropped | Abort |
 //!
 //! None of these can be pushed back by reading no further: answers and Finishes, which
@@ -28,7 +31,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::error::Error;
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// The budget of one connection.
 pub(crate) struct Budget {
@@ -132,10 +135,53 @@ impl fmt::Debug for Charge {
     }
 }
 
+/// Places for a number of things at once.
+pub(crate) struct Places {
+    most: usize,
+    taken: AtomicUsize,
+}
+
+/// The place of one thing, until this is dropped.
+pub(crate) struct Place(Arc<Places>);
+
+impl Places {
+    pub(crate) fn new(most: usize) -> Arc<Self> {
+        Arc::new(Places { most, taken: AtomicUsize::new(0) })
+    }
+
+    /// The number of places that are taken.
+    pub(crate) fn taken(&self) -> usize {
+        self.taken.load(Ordering::SeqCst)
+    }
+
+    /// A place, if one is free.
+    pub(crate) fn take(self: &Arc<Self>) -> Option<Place> {
+        let one_more = |taken: usize| (taken < self.most).then_some(taken + 1);
+        let taken = self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more);
+        taken.is_ok().then(|| Place(Arc::clone(self)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_is_free_again_when_it_is_given_back() {
+        let places = Places::new(2);
+        let (one, _other) = (places.take(), places.take().unwrap());
+        assert!(places.take().is_none() && places.take().is_none());
+        drop(one);
+        let _third = places.take().unwrap();
+        assert!(places.take().is_none());
+    }
 
     #[test]
     fn what_does_not_fit_is_refused_and_costs_nothing() {

@@ -7,6 +7,10 @@ use std::time::{Duration, Instant};
 /// How long something may take, as a setting; `None` if nothing limits it.
 pub(crate) type TimeLimit = Option<Duration>;
 
+/// The least time between two looks at the same thing, whatever a setting says. A thread that
+/// looked without a pause would do nothing else.
+pub(crate) const PAUSE: Duration = Duration::from_millis(1);
+
 /// The point in time at which a wait gives up, if there is one.
 ///
 /// Every duration makes a deadline: one that is beyond the end of the clock's range is

@@ -14,11 +14,12 @@ pub use crate::cap::hook::Hook;
 pub use crate::cap::incoming_call::IncomingCall as Call;
 pub use crate::capnp::any_pointer;
 pub use crate::data::{
-    Arena, Argument, FromPointerBuilder, Introspect, NotInSchema, Owned, ReadResult, SetterInput,
-    Type, Word, any_pointer_list, capability_list, clear, constant, data, data_list, enum_list,
-    enumerant, enumeration, file, get, get_any, get_any_option, get_option, get_or, init, init_any,
-    list_list, primitive_list, read, read_any, read_any_option, read_option, read_or, set,
-    set_data, set_enum, set_text, struct_list, text, text_list, upstream, words, words_of_bytes,
+    Arena, Argument, Clone, Copy, Debug, Eq, FromPointerBuilder, Hash, Introspect, NotInSchema,
+    Ord, Owned, PartialEq, PartialOrd, ReadResult, SetterInput, Type, Word, any_pointer_list,
+    capability_list, clear, constant, data, data_list, enum_list, enumerant, enumeration, file,
+    get, get_any, get_any_option, get_option, get_or, init, init_any, list_list, primitive_list,
+    read, read_any, read_any_option, read_option, read_or, set, set_data, set_enum, set_text,
+    struct_list, text, text_list, upstream, words, words_of_bytes,
 };
 pub use crate::error::Result;
 pub use crate::typed::{

@@ -58,5 +58,5 @@ id! {
 ///
 /// Ids are used again; serials never are. So a reference to an entry from outside its
 /// table consists of both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Serial(pub(crate) u64);

@@ -60,6 +60,7 @@
 //! | answer later | [`typed::DeferredResults`] |
 //! | promise a capability | [`promise_client`] |
 //! | control what crosses a border, revoke what was given | [`membrane`] |
+//! | log, limit or delay calls on their way | [`interceptors`] |
 //! | outlive a connection | [`reconnect`] |
 //! | recognise one's own objects | [`typed::unwrap_server`], [`typed::ServerSet`], [`untyped::Brand`] |
 //! | push data along | [`typed::StreamingRequest`], [`flow`] |
@@ -116,7 +117,8 @@ mod panics;
 mod protocol;
 mod runtime;
 mod sync;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(fuzzing, allow(dead_code, unused_imports, missing_docs))]
 mod tests;
 pub mod transport;
 pub mod typed;
@@ -129,17 +131,28 @@ pub use cap::hook;
 pub use cap::object::Concurrency;
 pub use error::{Error, ErrorKind, Result, ResultExt, Timeout};
 pub use kinds::membrane;
+pub use kinds::outbox;
 pub use limits::Limits;
 pub use runtime::offer;
 pub use runtime::{ConnConfig, Connection, RpcSystem, ServeConfig, Vat};
+/// What the targets in `fuzz/` call.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub use tests::fuzzed;
 pub use typed::{Detached, Params, Promise, Request, Response, Results, promise_client};
 pub use wire::message;
 pub use wire::print as describe;
+/// The structs of the protocol's messages, for this project's tools.
+#[doc(hidden)]
+pub use wire::rpc_capnp;
 
 /// Workers, connections and who may make them, and threads that end with them.
 pub mod vat {
     pub use crate::protocol::snapshot::{Exported, Snapshot};
-    pub use crate::runtime::{AcceptLimits, OwnedSupervisor, StopToken, Supervisor, VatConfig};
+    pub use crate::runtime::{
+        AcceptLimits, ConnectionThreads, OwnedSupervisor, StopToken, Supervisor, VatConfig,
+    };
+    pub use crate::runtime::{ConnectionSnapshot, VatSnapshot};
     pub use crate::work::pool::PoolConfig;
 }
 
@@ -147,20 +160,47 @@ pub mod vat {
 /// each other by name, for an [`RpcSystem`].
 pub mod network {
     pub use crate::runtime::{Admission, Peer, RpcSystemBuilder};
+    pub use crate::transport::introductions::{
+        Completion, Introduced, Introduction, Introductions, Uses,
+    };
     pub use crate::transport::network::{Accepted, Listen, Reached, VatNetwork};
+    pub use crate::wire::Token;
 }
 
 /// Capabilities that are made anew when their connection was lost.
 pub mod reconnect {
-    pub use crate::kinds::reconnect::{ReconnectControl, auto_reconnect, lazy_auto_reconnect};
+    pub use crate::error::CarriedOut;
+    pub use crate::kinds::backoff::Backoff;
+    pub use crate::kinds::reconnect::{
+        ReconnectControl, auto_reconnect, auto_reconnect_after, lazy_auto_reconnect,
+        lazy_auto_reconnect_after,
+    };
+    pub use crate::kinds::retry::Retry;
+}
+
+/// What is asked about calls on their way, and told how they end: for logs, limits and
+/// whatever else surrounds calls.
+pub mod interceptors {
+    pub use crate::cap::call::Ending;
+    pub use crate::cap::interceptor::{
+        Delay, InterceptedCall, Interceptor, Interceptors, Release, Side, Verdict, delay,
+    };
+    pub use crate::cap::interface::Method;
+    #[cfg(feature = "metrics")]
+    pub use crate::kinds::interception::CallMetrics;
+    pub use crate::kinds::interception::{ConcurrencyLimit, RateLimit, intercept};
 }
 
 /// Calls, objects and promises without generated types.
 pub mod untyped {
     pub use crate::brand::Brand;
+    pub use crate::cap::call::Ending;
+    pub use crate::cap::disconnect::DisconnectGuard;
     pub use crate::cap::incoming_call::IncomingCall;
+    pub use crate::cap::interface::Method;
     pub use crate::cap::object::Dispatch;
     pub use crate::cap::payload::{Payload, PayloadBuilder};
     pub use crate::cap::pending::Pending;
     pub use crate::cap::promise::{Fulfiller, promise};
+    pub use crate::cap::sameness::Comparison;
 }

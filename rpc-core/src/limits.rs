@@ -4,6 +4,16 @@ use crate::error::{Error, Result};
 
 /// Limits of one connection. Every limit has a default that is safe against a hostile
 /// peer and ample for an honest one.
+///
+/// ```
+/// use capnp_threads_core::{ConnConfig, Limits};
+///
+/// let mut limits = Limits::default();
+/// limits.message_words = 128 << 10;
+/// limits.budget_bytes = 16 << 20;
+/// let config = ConnConfig::new().limits(limits);
+/// # let _ = config;
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
@@ -22,9 +32,32 @@ pub struct Limits {
     /// connection with Abort. Default: 65536.
     pub answers: u32,
 
+    /// Maximum number of messages at once in which the peer asks whether a capability is the
+    /// [same](crate::Client::same_object) as others. One more fails with `overloaded`.
+    /// Default: 1024.
+    pub joins: u32,
+
     /// Maximum number of embargoes at once. A promise that would need one more fails
     /// with `overloaded`. Default: 8192.
     pub embargoes: u32,
+
+    /// Maximum number of capabilities that the peer provides here for third vats, which it
+    /// [introduces](crate::network::Introductions). What it provides beyond that is not kept:
+    /// those who come for it call through the peer. At the peer, this side provides no more
+    /// than that either, and stays in the path of what it gives away beyond. Default: 8192.
+    pub provisions: u32,
+
+    /// Maximum number of capabilities that the peer has come for and that nobody has provided
+    /// yet, or that wait for earlier calls. One more fails with `overloaded`, and the peer
+    /// calls through the vat that has introduced it. How long they may wait is
+    /// [`introduction_timeout`](crate::network::RpcSystemBuilder::introduction_timeout).
+    /// Default: 1024.
+    pub accepts: u32,
+
+    /// Maximum number of vats to which this side connects because the peer has
+    /// [introduced](crate::network::Introductions) them, each from the attempt to the end of the
+    /// connection. Capabilities of further ones are called through the peer. Default: 256.
+    pub introduced: u32,
 
     /// Maximum size of one message, in words of eight bytes. If a message of this side
     /// would be larger, the call that needs it fails; a larger message of the peer ends
@@ -106,7 +139,11 @@ impl Default for Limits {
             questions: 128,
             exports: 8192,
             answers: 1 << 16,
+            joins: 1024,
             embargoes: 8192,
+            provisions: 8192,
+            accepts: 1024,
+            introduced: 256,
             message_words: 8 << 20,
             message_segments: 512,
             message_fds_sent: 16,

@@ -6,6 +6,7 @@
 //! any thread may use the control. Implementations are in `capnp-threads-transport`.
 
 mod identity;
+pub(crate) mod introductions;
 pub(crate) mod network;
 
 use std::fmt;
@@ -52,7 +53,10 @@ pub trait MessageReader: Send + 'static {
     }
 
     /// Whether [`read`](Self::read) would return at once because a whole
-    /// message is already buffered. May say `false` when it is not sure.
+    /// message is already buffered. If there is a [`descriptor`](Self::descriptor), this must
+    /// be `true` whenever more may be had although that is not readable: a thread that stops
+    /// reading where this is `false` waits for the descriptor. Otherwise it may be `false`
+    /// when the reader is not sure.
     fn has_buffered(&self) -> bool;
 
     /// The descriptor that is readable when more of the stream has come. Threads that wait
@@ -65,7 +69,7 @@ pub trait MessageReader: Send + 'static {
     /// Reads as [`read_next`](Self::read_next) does, but does not wait; `None` if what has
     /// come does not complete a message. It is called only if there is a
     /// [`descriptor`](Self::descriptor), and after `None` only when that was readable
-    /// since.
+    /// since, or at the beginning if something was [buffered](Self::has_buffered).
     ///
     /// # Errors
     /// The errors of [`read`](Self::read).
@@ -160,6 +164,17 @@ pub trait TransportControl: Send + Sync + 'static {
 
 /// Limits on what is accepted from a peer. The size of a message is checked before
 /// memory is allocated for it.
+///
+/// ```
+/// use capnp_threads_core::transport::{FrameLimits, Transport};
+///
+/// /// Takes no message of more than a megabyte.
+/// fn restrict(transport: &mut Transport) {
+///     let mut limits = FrameLimits::default();
+///     limits.max_words = (1 << 20) / 8;
+///     transport.reader.set_limits(limits);
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FrameLimits {

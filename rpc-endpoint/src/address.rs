@@ -3,7 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// The address of an endpoint: `host:port:endpoint-id`.
+use capnp_threads_transport::VatId;
+
+/// The address of an endpoint: `host:port:endpoint-id`, or `VATID@host:port:endpoint-id` in
+/// a network that has a key, where nobody else can have that address.
 ///
 /// It is split at the last two colons, so that `::1:7113:0` is endpoint 0 at port
 /// 7113 of the host `::1`. Two endpoints share one TCP connection if each names
@@ -12,6 +15,14 @@ use std::sync::Arc;
 ///
 /// Any text can be made into an address; one that cannot be split fails when it
 /// is connected to. Addresses are ordered by their bytes.
+///
+/// ```
+/// use capnp_threads_endpoint::EndpointAddress;
+///
+/// let address = EndpointAddress::from("localhost:7113:4");
+/// assert_eq!(address.parts().unwrap().port, 7113);
+/// assert!(EndpointAddress::from("nonsense").parts().is_none());
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EndpointAddress(Arc<str>);
 
@@ -19,6 +30,8 @@ pub struct EndpointAddress(Arc<str>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AddressParts<'a> {
+    /// The vat whose address it is, if its network has a key.
+    pub vat: Option<VatId>,
     /// A name or an IP address, without brackets.
     pub host: &'a str,
     /// The TCP port.
@@ -46,7 +59,40 @@ impl EndpointAddress {
     pub fn parts(&self) -> Option<AddressParts<'_>> {
         let (rest, endpoint) = self.0.rsplit_once(':')?;
         let (host, port) = rest.rsplit_once(':')?;
-        Some(AddressParts { host, port: number(port)?, endpoint: number(endpoint)? })
+        let (vat, host) = split_vat(host);
+        Some(AddressParts { vat, host, port: number(port)?, endpoint: number(endpoint)? })
+    }
+
+    /// Puts an address together, of a vat if it has a key.
+    pub(crate) fn of(vat: Option<VatId>, host: &str, port: u16, endpoint: EndpointId) -> Self {
+        Self::nowhere(vat, &format!("{host}:{port}:{endpoint}"))
+    }
+
+    /// An address in which only the vat has a meaning.
+    pub(crate) fn nowhere(vat: Option<VatId>, name: &str) -> Self {
+        match vat {
+            Some(vat) => Self::from(format!("{vat}@{name}")),
+            None => Self::from(name),
+        }
+    }
+
+    /// The vat whose address it is, also where there is nothing to dial. In a network with a
+    /// key, the peers of links have proved it.
+    pub(crate) fn vat(&self) -> Option<VatId> {
+        split_vat(&self.0).0
+    }
+
+    /// The address without the vat.
+    pub(crate) fn place(&self) -> &str {
+        split_vat(&self.0).1
+    }
+}
+
+fn split_vat(text: &str) -> (Option<VatId>, &str) {
+    let split = text.split_once('@');
+    match split.and_then(|(vat, rest)| Some((vat.parse().ok()?, rest))) {
+        Some((vat, rest)) => (Some(vat), rest),
+        None => (None, text),
     }
 }
 
@@ -138,7 +184,7 @@ mod tests {
             (":1:2", "", 1, 2),
         ] {
             let address = EndpointAddress::from(text);
-            assert_eq!(address.parts().unwrap(), AddressParts { host, port, endpoint });
+            assert_eq!(address.parts().unwrap(), AddressParts { vat: None, host, port, endpoint });
             assert_eq!(EndpointAddress::new(host, port, endpoint), address);
             assert_eq!(address.to_string(), text);
         }
@@ -150,6 +196,22 @@ mod tests {
         for text in wrong.into_iter().chain(["host:1:-1", "host:+1:1", "host:1:4294967296"]) {
             assert_eq!(EndpointAddress::from(text).parts(), None, "{text}");
         }
+    }
+
+    #[test]
+    fn an_address_may_be_that_of_a_vat() {
+        let vat = VatId::from_public_key([0xa5; 32]);
+        let text = format!("{vat}@::1:7113:0");
+        let address = EndpointAddress::from(&*text);
+        let parts = AddressParts { vat: Some(vat), host: "::1", port: 7113, endpoint: 0 };
+        assert_eq!(address.parts(), Some(parts));
+        assert_eq!((address.vat(), address.place()), (Some(vat), "::1:7113:0"));
+        assert_eq!(EndpointAddress::of(Some(vat), "::1", 7113, 0), address);
+        // What is no id is part of a host's name.
+        let short = EndpointAddress::from(&text[1..]);
+        assert_eq!((short.vat(), short.parts().unwrap().vat), (None, None));
+        let nowhere = EndpointAddress::nowhere(Some(vat), "undialable-7");
+        assert_eq!((nowhere.parts(), nowhere.vat()), (None, Some(vat)));
     }
 
     #[test]

@@ -1,14 +1,17 @@
 //! Answering a peer that dials.
 
-use std::io::{BufReader, Write};
-use std::net::{IpAddr, TcpStream, ToSocketAddrs};
+use std::io::{BufReader, IoSlice};
+use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::Arc;
+
+use capnp_threads_transport::VatId;
 
 use super::address::EndpointAddress;
 use super::deadline::Deadline;
 use super::link::Link;
-use super::network::{Shared, shut};
+use super::network::Shared;
 use super::parameters::Dialect;
+use super::socket::Socket;
 use super::stream::{self, Input};
 use super::wire::{self, Hello, Introduction, Reply, WireError};
 
@@ -17,28 +20,35 @@ use super::wire::{self, Hello, Introduction, Reply, WireError};
 const ATTEMPTS: usize = 3;
 
 /// Lets a socket introduce itself, and serves it if it is accepted.
-pub(super) fn run(network: &Arc<Shared>, socket: &Arc<TcpStream>, ip: IpAddr, ticket: u64) {
+pub(super) fn run(network: &Arc<Shared>, socket: &Arc<Socket>, ip: IpAddr, ticket: u64) {
     let deadline = Deadline::after(network.parameters.connect_timeout);
     let mut input = Input::until(socket.clone(), deadline);
-    let hello = introduction(network, &mut input, socket);
+    let hello = match network.prove_dialler(socket, deadline) {
+        Ok(vat) => {
+            introduction(network, &mut input, socket).map(|hello| hello.map(|hello| (vat, hello)))
+        }
+        Err(error) => {
+            network.notes.add(|| format!("a dial from {ip} was turned away: {error}"));
+            Ok(None)
+        }
+    };
     network.introduced(ticket);
     // A peer that does not introduce itself gets no answer.
     let accepted = match hello {
-        Ok(Some(hello)) => {
-            settle(network, &hello, socket, ip, deadline).map(|link| (link, hello.kind.dialect()))
-        }
+        Ok(Some((vat, hello))) => settle(network, &hello, vat, socket, ip, deadline)
+            .map(|link| (link, hello.kind.dialect())),
         Ok(None) | Err(_) => None,
     };
     match accepted {
         Some((link, dialect)) => stream::serve(&link, dialect, input),
-        None => shut(socket),
+        None => socket.shut(),
     }
 }
 
 fn introduction(
     network: &Shared,
     input: &mut BufReader<Input>,
-    socket: &TcpStream,
+    socket: &Socket,
 ) -> Result<Option<Hello>, WireError> {
     for _ in 0..ATTEMPTS {
         match wire::read_introduction(input, network.wire_limits())? {
@@ -56,7 +66,8 @@ fn introduction(
 fn settle(
     network: &Arc<Shared>,
     hello: &Hello,
-    socket: &Arc<TcpStream>,
+    vat: Option<VatId>,
+    socket: &Arc<Socket>,
     ip: IpAddr,
     deadline: Deadline,
 ) -> Option<Arc<Link>> {
@@ -71,9 +82,21 @@ fn settle(
     };
     let from = match &hello.from {
         // A name that nobody can claim, because it is no address.
-        None => EndpointAddress::from(format!("undialable-{}", network.next_ticket())),
+        None => EndpointAddress::nowhere(vat, &format!("undialable-{}", network.next_ticket())),
         Some(from) => match from.parts() {
             None => return refuse(&Reply::Invalid),
+            Some(parts) if parts.vat != vat => {
+                // An address with a vat is that vat's, and nobody else's.
+                network.notes.add(|| match vat {
+                    Some(vat) => {
+                        format!("a dial from {ip} was refused: {vat} claims the address {from}")
+                    }
+                    None => {
+                        format!("a dial from {ip} was refused: it proves nothing and claims {from}")
+                    }
+                });
+                return refuse(&Reply::Invalid);
+            }
             Some(parts) => {
                 if network.parameters.check_peer_host && !is_at(parts.host, ip) {
                     return refuse(&mismatch(hello.kind.dialect(), parts.host, ip));
@@ -111,7 +134,7 @@ fn mismatch(dialect: Dialect, claimed: &str, ip: IpAddr) -> Reply {
     Reply::HostMismatch { claimed: claimed.to_owned(), resolved: numeric.clone(), numeric }
 }
 
-fn answer(mut socket: &TcpStream, reply: &Reply) -> Result<(), WireError> {
+fn answer(socket: &Socket, reply: &Reply) -> Result<(), WireError> {
     // It is short, and nothing else waits in the socket.
-    Ok(socket.write_all(&wire::encode_reply(reply))?)
+    Ok(socket.write_all(&mut [IoSlice::new(&wire::encode_reply(reply))])?)
 }

@@ -1,6 +1,6 @@
 //! Dialling a peer.
 
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufReader, IoSlice};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::thread;
@@ -13,8 +13,8 @@ use super::deadline::Deadline;
 use super::error::{ConnectErrorCode, Unreached};
 use super::link::Link;
 use super::machine::Dialled;
-use super::network::shut;
 use super::parameters::Dialect;
+use super::socket::Socket;
 use super::stream::{self, Input};
 use super::wire::{self, DialectTerms, Hello, Reply, WireError};
 
@@ -51,7 +51,7 @@ fn run(link: &Arc<Link>, dialect: Dialect, deadline: Deadline) {
                 if link.dial_accepted(terms, &socket) {
                     serve(link, terms.dialect(), input);
                 } else {
-                    shut(&socket);
+                    socket.shut();
                 }
                 return;
             }
@@ -91,7 +91,7 @@ enum Answer {
     Accepted {
         terms: DialectTerms,
         input: BufReader<Input>,
-        socket: Arc<TcpStream>,
+        socket: Arc<Socket>,
     },
     Crossed,
     /// The dial was given up, because the link was decided without it.
@@ -111,7 +111,14 @@ fn dial(link: &Arc<Link>, dialect: Dialect, deadline: Deadline) -> Result<Answer
     if deadline.has_passed() {
         return Err(Unreached::timeout());
     }
-    let socket = Arc::new(open(link, parts.host, parts.port, deadline)?);
+    let socket = Socket::new(open(link, parts.host, parts.port, deadline)?);
+    network.prove_dialled(&socket, parts.vat, deadline).map_err(|error| {
+        if error.kind() == io::ErrorKind::TimedOut {
+            return Unreached::timeout();
+        }
+        network.notes.add(|| format!("{} was not reached: {error}", link.address));
+        Unreached::failed(&error)
+    })?;
     let mut input = Input::until(socket.clone(), deadline);
     let mut dialect = dialect;
     loop {
@@ -169,7 +176,7 @@ fn introduce(
     link: &Link,
     endpoint: EndpointId,
     dialect: Dialect,
-    mut socket: &TcpStream,
+    socket: &Socket,
 ) -> Result<Option<DialectTerms>, Unreached> {
     let local = &link.local;
     let Some(terms) = link.dial_terms() else { return Ok(None) };
@@ -181,7 +188,7 @@ fn introduce(
     let from = local.network.is_dialable().then(|| local.address.clone());
     let hello = wire::encode_hello(&Hello { endpoint, from, kind });
     // It is short, and nothing else waits in the socket.
-    socket.write_all(&hello).map_err(|error| Unreached::failed(&error))?;
+    socket.write_all(&mut [IoSlice::new(&hello)]).map_err(|error| Unreached::failed(&error))?;
     Ok(Some(kind))
 }
 

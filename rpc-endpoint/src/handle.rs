@@ -24,6 +24,17 @@ use super::parameters::{ConnectHints, Parameters};
 /// Endpoints behind one TCP port.
 ///
 /// Dropping it closes it, see [`close`](Self::close).
+///
+/// ```
+/// use capnp_threads_endpoint::{Network, Parameters};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let network = Network::bind("127.0.0.1", 0, Parameters::default())?;
+/// let endpoint = network.new_endpoint()?;
+/// assert!(endpoint.address().as_str().starts_with("127.0.0.1:"));
+/// # Ok(())
+/// # }
+/// ```
 pub struct Network {
     shared: Arc<Shared>,
 }
@@ -62,6 +73,12 @@ impl Network {
     /// The network is closed.
     pub fn new_endpoint(&self) -> Result<Endpoint, NewEndpointError> {
         Ok(Endpoint { local: self.shared.new_local()? })
+    }
+
+    /// An endpoint that says that it is at an address.
+    #[cfg(test)]
+    pub(super) fn endpoint_that_claims(&self, address: EndpointAddress) -> Endpoint {
+        Endpoint { local: Local::new(self.shared.clone(), u32::MAX, address) }
     }
 
     /// Closes all endpoints, and stops listening. Blocks until every socket is

@@ -33,8 +33,9 @@
 //! [multiplexed dialect](Dialect::Multiplexed). The older dialects are those of
 //! the Haskell package network-transport-tcp.
 //!
-//! Everything here blocks, and peers are not authenticated: their addresses are
-//! what they say.
+//! Everything here blocks. Peers are not authenticated, and their addresses are what they
+//! say; unless the network has a key (`Parameters::key`, with the feature `tls`): then every
+//! socket is encrypted, and each address has the id of a vat that has proved it.
 //!
 //! An [`EndpointNetwork`] makes a network of vats of them, for remote procedure
 //! calls.
@@ -53,6 +54,10 @@ mod deadline;
 mod dial;
 mod error;
 mod event;
+/// What the targets in `fuzz/` call.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzed;
 mod handle;
 mod inbox;
 mod link;
@@ -61,10 +66,13 @@ mod machine;
 mod network;
 mod notes;
 mod parameters;
+mod proof;
+mod socket;
 mod stream;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(fuzzing, allow(dead_code, unused_imports, missing_docs))]
 mod trace;
 mod vats;
 mod wire;

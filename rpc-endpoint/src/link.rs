@@ -10,7 +10,7 @@
 //!    claims of an endpoint). No reference into a registry outlives the statement
 //!    that made it, so that no link is ever locked under a shard.
 //! 3. one of these, which are leaves: the events of an endpoint, an inbox, the
-//!    sockets that linger or are half open, the places of peers that have dialled, the
+//!    sockets that linger or are half open, what encrypts a socket, the places of peers that have dialled, the
 //!    count of threads.
 //!
 //! The lock of an endpoint's connections to itself is taken before 3 and with
@@ -23,7 +23,7 @@
 use crate::KEPT;
 use capnp_threads_core::memory::GiveBack;
 use std::collections::HashMap;
-use std::net::{IpAddr, Shutdown, TcpStream};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -36,6 +36,7 @@ use super::error::{SendError, TrySendError, Unreached};
 use super::inbox::{Delivery, Ending, Entry, Inbox};
 use super::local::Local;
 use super::machine::{Connect, Dialled, HangUp, Held, Inbound, Output, Peer, Piece, Refusal};
+use super::socket::Socket;
 use super::wire::{Control, DialectTerms, Terms};
 
 pub(super) struct Link {
@@ -60,7 +61,7 @@ pub(super) struct Link {
 
 struct State {
     peer: Peer,
-    socket: Option<Arc<TcpStream>>,
+    socket: Option<Arc<Socket>>,
     inboxes: HashMap<u32, Arc<Inbox>>,
     /// The reader waits for the application.
     is_paused: bool,
@@ -84,7 +85,7 @@ impl Link {
         address: EndpointAddress,
         id: u32,
         peer: Peer,
-        socket: Option<Arc<TcpStream>>,
+        socket: Option<Arc<Socket>>,
     ) -> Arc<Self> {
         let state = State {
             peer,
@@ -201,8 +202,7 @@ impl Link {
                 let Some(socket) = &state.socket else { return };
                 match how {
                     HangUp::Written => local.network.linger(socket),
-                    // It fails where the peer has shut it already.
-                    HangUp::Now => _ = socket.shutdown(Shutdown::Both),
+                    HangUp::Now => socket.shut(),
                 }
             }
         }
@@ -256,7 +256,7 @@ impl Link {
     pub(super) fn dial_accepted(
         self: &Arc<Self>,
         terms: DialectTerms,
-        socket: &Arc<TcpStream>,
+        socket: &Arc<Socket>,
     ) -> bool {
         let now = self.local.network.now();
         let mut state = self.state.lock();
@@ -305,7 +305,7 @@ impl Link {
         we_yield: bool,
         ticket: u64,
         terms: DialectTerms,
-        socket: &Arc<TcpStream>,
+        socket: &Arc<Socket>,
         deadline: Deadline,
     ) -> Arrival {
         let network = &self.local.network;
@@ -504,7 +504,7 @@ impl Link {
 
     /// The socket, for tests that harm it.
     #[cfg(test)]
-    pub(super) fn socket(&self) -> Option<Arc<TcpStream>> {
+    pub(super) fn socket(&self) -> Option<Arc<Socket>> {
         self.state.lock().socket.clone()
     }
 }

@@ -3,7 +3,6 @@
 use crate::KEPT;
 use capnp_threads_core::memory::GiveBack;
 use std::collections::HashMap;
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -23,6 +22,7 @@ use super::link::{Arrival, Link};
 use super::machine::Peer;
 use super::network::Shared;
 use super::parameters::ConnectHints;
+use super::socket::Socket;
 use super::wire::{DialectTerms, FIRST_CONNECTION};
 
 pub(super) struct Local {
@@ -121,7 +121,7 @@ impl Local {
         self: &Arc<Self>,
         from: &EndpointAddress,
         terms: DialectTerms,
-        socket: &Arc<TcpStream>,
+        socket: &Arc<Socket>,
         place: Place,
         deadline: Deadline,
     ) -> Option<Arc<Link>> {

@@ -43,5 +43,6 @@ mod streams;
 pub(super) use outbox::Piece;
 pub(super) use peer::{Connect, Dialled, HangUp, Held, Inbound, Output, Peer, Refusal, Rules};
 
-#[cfg(test)]
-mod tests;
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(fuzzing, allow(dead_code, unused_imports, missing_docs))]
+pub(crate) mod tests;

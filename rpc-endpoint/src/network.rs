@@ -4,7 +4,7 @@ use crate::KEPT;
 use capnp_threads_core::memory::GiveBack;
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Shutdown, TcpStream};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
@@ -25,6 +25,7 @@ use super::local::Local;
 use super::machine::Rules;
 use super::notes::Notes;
 use super::parameters::Parameters;
+use super::socket::Socket;
 use super::wire::{self, DialectTerms, Reply, Stamp, Terms, WireLimits};
 
 /// The number of errors in a row that the listening socket survives. A lack of resources
@@ -48,8 +49,8 @@ pub(super) struct Shared {
     tickets: AtomicU64,
     /// Sockets that were accepted, and whose threads have not ended.
     inbound: AtomicUsize,
-    half_open: Mutex<BTreeMap<u64, Arc<TcpStream>>>,
-    lingering: Mutex<Vec<(Deadline, Arc<TcpStream>)>>,
+    half_open: Mutex<BTreeMap<u64, Arc<Socket>>>,
+    lingering: Mutex<Vec<(Deadline, Arc<Socket>)>>,
     /// How many threads serve sockets.
     threads: Mutex<usize>,
     thread_ended: Condvar,
@@ -60,6 +61,8 @@ pub(super) struct Shared {
 struct Listening {
     host: String,
     port: u16,
+    /// Whether only peers on this machine can connect.
+    is_here: bool,
     closer: Closer,
 }
 
@@ -77,9 +80,11 @@ impl Shared {
         if let Some((host, _)) = at
             && let Some(listener) = &listener
         {
-            let port = parameters.external_port.unwrap_or(listener.local_addr()?.port());
+            let at = listener.local_addr()?;
+            let port = parameters.external_port.unwrap_or(at.port());
             let host = dialable_host(host, &parameters)?;
-            listening = Some(Listening { host, port, closer: listener.closer() });
+            let is_here = at.ip().is_loopback();
+            listening = Some(Listening { host, port, is_here, closer: listener.closer() });
         }
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let micros = since_1970.unwrap_or_default().as_micros();
@@ -185,6 +190,11 @@ impl Shared {
         self.listening.is_some()
     }
 
+    /// Whether nobody from another machine can connect.
+    pub(super) fn is_here(&self) -> bool {
+        self.listening.as_ref().is_none_or(|listening| listening.is_here)
+    }
+
     pub(super) fn port(&self) -> Option<u16> {
         self.listening.as_ref().map(|listening| listening.port)
     }
@@ -246,10 +256,12 @@ impl Shared {
         if self.is_closed() {
             return Err(failed("the network is closed"));
         }
-        let address = match &self.listening {
-            Some(listening) => EndpointAddress::new(&listening.host, listening.port, id),
+        let address = if let Some(listening) = &self.listening {
+            EndpointAddress::of(self.vat(), &listening.host, listening.port, id)
+        } else {
             // Not an address that anybody could dial.
-            None => EndpointAddress::from(format!("unreachable-{:x}-{id}", self.incarnation)),
+            let name = format!("unreachable-{:x}-{id}", self.incarnation);
+            EndpointAddress::nowhere(self.vat(), &name)
         };
         let local = Local::new(self.clone(), id, address);
         *next = id.checked_add(1);
@@ -300,7 +312,7 @@ impl Shared {
             listening.closer.close();
         }
         for socket in self.half_open.lock().values() {
-            shut(socket);
+            socket.shut();
         }
         for local in self.all_locals() {
             local.close();
@@ -317,7 +329,7 @@ impl Shared {
             match listener.accept_stream() {
                 Ok((stream, peer)) => {
                     errors = 0;
-                    self.welcome(Arc::new(stream), peer.ip());
+                    self.welcome(Socket::new(stream), peer.ip());
                 }
                 Err(_) if closer.is_closed() => return,
                 Err(error) if is_exhaustion(&error) => {}
@@ -341,7 +353,7 @@ impl Shared {
 
     /// Leaves the handshake to a thread of its own. If there are too many, the oldest is
     /// given up: an honest one takes a round trip.
-    fn welcome(self: &Arc<Self>, socket: Arc<TcpStream>, ip: IpAddr) {
+    fn welcome(self: &Arc<Self>, socket: Arc<Socket>, ip: IpAddr) {
         let Some(counted) = Inbound::count(self) else {
             self.notes.add(|| {
                 format!("a dial from {ip} was turned away: too many sockets have not ended yet")
@@ -354,12 +366,12 @@ impl Shared {
             if half_open.len() >= self.parameters.max_half_open
                 && let Some((_, oldest)) = half_open.pop_first()
             {
-                shut(&oldest);
+                oldest.shut();
             }
             half_open.insert(ticket, socket.clone());
         }
         if self.is_closed() {
-            shut(&socket);
+            socket.shut();
         }
         let shared = self.clone();
         let started = self.spawn("endpoint-answer", move || {
@@ -396,13 +408,13 @@ impl Shared {
     }
 
     /// Shuts a socket down after a while.
-    pub(super) fn linger(&self, socket: &Arc<TcpStream>) {
+    pub(super) fn linger(&self, socket: &Arc<Socket>) {
         let deadline = Deadline::after(self.parameters.linger);
         self.lingering.lock().push((deadline, socket.clone()));
     }
 
     /// A socket has served.
-    pub(super) fn done_with(&self, socket: &Arc<TcpStream>) {
+    pub(super) fn done_with(&self, socket: &Arc<Socket>) {
         let mut lingering = self.lingering.lock();
         lingering.retain(|(_, other)| !Arc::ptr_eq(other, socket));
         lingering.give_back(KEPT);
@@ -420,7 +432,7 @@ impl Shared {
             lingering.retain(|(deadline, socket)| {
                 let is_due = deadline.has_passed();
                 if is_due {
-                    shut(socket);
+                    socket.shut();
                 }
                 !is_due
             });
@@ -434,12 +446,6 @@ impl Shared {
             self.notes.log();
         }
     }
-}
-
-/// Makes every read and write of a socket end.
-pub(super) fn shut(socket: &TcpStream) {
-    // It fails where there is nothing to shut any more.
-    let _ = socket.shutdown(Shutdown::Both);
 }
 
 /// One of the threads that are waited for.

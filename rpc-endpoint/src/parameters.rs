@@ -11,6 +11,14 @@ use super::wire::MIN_WINDOW;
 ///
 /// A server recognises all three. A client cannot know what a server speaks, so it says
 /// for each peer with which one to begin.
+///
+/// ```
+/// use capnp_threads_endpoint::{Dialect, Parameters};
+///
+/// let mut parameters = Parameters::default();
+/// // The peers are programs in Haskell.
+/// parameters.dialect = Dialect::Versioned;
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Dialect {
@@ -38,6 +46,12 @@ pub enum Dialect {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Parameters {
+    /// The key by which peers know this network, if it has one; it then connects only to
+    /// networks with keys, over TLS. Addresses of its endpoints begin with its id, as in
+    /// `VATID@host:port:0`, and nobody else can have them. Not understood by other
+    /// implementations. Default: none.
+    #[cfg(feature = "tls")]
+    pub key: Option<capnp_threads_transport::tls::VatKey>,
     /// How sockets are set up, and the backlog of the listening one. By default keepalive
     /// probes find peers whose machine has vanished: after 30 s of silence, every 10 s,
     /// three times.
@@ -129,6 +143,8 @@ pub struct Parameters {
 impl Default for Parameters {
     fn default() -> Self {
         Parameters {
+            #[cfg(feature = "tls")]
+            key: None,
             tcp: TcpOptions::new().keepalive(Duration::from_secs(30), Duration::from_secs(10), 3),
             external_host: None,
             external_port: None,
@@ -213,6 +229,14 @@ impl Parameters {
 
 /// What one `connect` wishes. Wishes about dialling have no effect if the peer is
 /// connected already.
+///
+/// ```
+/// use std::time::Duration;
+/// use capnp_threads_endpoint::ConnectHints;
+///
+/// let hints = ConnectHints::new().timeout(Duration::from_secs(5));
+/// # let _ = hints;
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnectHints {

@@ -3,19 +3,15 @@
 use crate::KEPT;
 use capnp_threads_core::memory::GiveBack;
 use std::io::{self, BufReader, IoSlice, Read};
-use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 use std::{collections::HashMap, mem};
-
-use rustix::net::{SendAncillaryBuffer, SendFlags};
 
 use super::deadline::Deadline;
 use super::link::Link;
 use super::machine::Piece;
-use super::network::shut;
 use super::parameters::Dialect;
+use super::socket::Socket;
 use super::wire::{self, Control, Header, WireError};
 
 /// How many bytes are written before looking for something more urgent.
@@ -24,12 +20,9 @@ const BUDGET: usize = 128 << 10;
 /// Messages up to this length are copied to be written together.
 const SHORT: usize = 4 << 10;
 
-/// The longest time that every system accepts for a read.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-
 /// The reading side of a socket.
 pub(super) struct Input {
-    socket: Arc<TcpStream>,
+    socket: Arc<Socket>,
     /// When reads begin to fail.
     deadline: Deadline,
     heard: Option<Arc<AtomicBool>>,
@@ -37,7 +30,7 @@ pub(super) struct Input {
 
 impl Input {
     /// To be used in a handshake.
-    pub(super) fn until(socket: Arc<TcpStream>, deadline: Deadline) -> BufReader<Self> {
+    pub(super) fn until(socket: Arc<Socket>, deadline: Deadline) -> BufReader<Self> {
         let input = Input { socket, deadline, heard: None };
         BufReader::with_capacity(64 << 10, input)
     }
@@ -45,16 +38,7 @@ impl Input {
 
 impl Read for Input {
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        if let Some(rest) = self.deadline.remaining() {
-            if rest.is_zero() {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            self.socket.set_read_timeout(Some(rest.min(LONGEST)))?;
-        }
-        let count = (&*self.socket).read(room).map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
-            _ => error,
-        })?;
+        let count = self.socket.read(room, self.deadline.remaining())?;
         if let Some(heard) = &self.heard
             && count > 0
         {
@@ -80,7 +64,7 @@ pub(super) fn serve(link: &Arc<Link>, dialect: Dialect, mut input: BufReader<Inp
     }
     input.get_mut().deadline = Deadline::NEVER;
     input.get_mut().heard = Some(link.heard.clone());
-    let outcome = match socket.set_read_timeout(None) {
+    let outcome = match socket.forget_time() {
         Ok(()) => read_all(link, dialect, &mut input),
         Err(error) => Err(error.into()),
     };
@@ -92,7 +76,7 @@ pub(super) fn serve(link: &Arc<Link>, dialect: Dialect, mut input: BufReader<Inp
 }
 
 /// What the system has taken cannot be overtaken any more.
-fn keep_little_in_the_system(socket: &TcpStream) {
+fn keep_little_in_the_system(socket: &Socket) {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
         // Without it, urgent messages are late, but nothing is wrong.
@@ -138,20 +122,20 @@ fn read_all(
     Ok(())
 }
 
-fn write_all(link: &Arc<Link>, dialect: Dialect, socket: &TcpStream) {
+fn write_all(link: &Arc<Link>, dialect: Dialect, socket: &Socket) {
     let mut output = Output::default();
     let mut pieces = Vec::new();
     while link.next_pieces(BUDGET, &mut pieces) {
         if let Err(error) = output.write(dialect, socket, &mem::take(&mut pieces)) {
             link.broken(&error);
-            shut(socket);
+            socket.shut();
             return;
         }
     }
     // The reader goes on until the peer does the same, or somebody shuts the
     // socket.
-    if socket.shutdown(Shutdown::Write).is_err() {
-        shut(socket);
+    if socket.finish().is_err() {
+        socket.shut();
     }
 }
 
@@ -168,7 +152,7 @@ struct Output {
 }
 
 impl Output {
-    fn write(&mut self, dialect: Dialect, socket: &TcpStream, pieces: &[Piece]) -> io::Result<()> {
+    fn write(&mut self, dialect: Dialect, socket: &Socket, pieces: &[Piece]) -> io::Result<()> {
         for (index, piece) in pieces.iter().enumerate() {
             match piece {
                 Piece::Reply(reply) => self.bytes.extend_from_slice(reply),
@@ -198,40 +182,11 @@ impl Output {
             start = *end;
         }
         slices.push(IoSlice::new(&self.bytes[start..]));
-        let written = write_slices(socket, &mut slices);
+        let written = socket.write_all(&mut slices);
         self.bytes.clear();
         self.bytes.shrink_to(KEPT_BYTES);
         self.long.clear();
         self.long.give_back(KEPT);
         written
-    }
-}
-
-/// A peer that is gone must be an error and not a signal, also in programs that
-/// changed what SIGPIPE does.
-#[cfg(not(target_vendor = "apple"))]
-const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL;
-/// These systems have no such flag. The standard library and socket2 set an option
-/// of the same effect on every socket that they make.
-#[cfg(target_vendor = "apple")]
-const SEND_FLAGS: SendFlags = SendFlags::empty();
-
-/// As many slices as any system takes at once.
-const MAX_SLICES: usize = 16;
-
-fn write_slices(socket: &TcpStream, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
-    loop {
-        // Also removes empty slices.
-        IoSlice::advance_slices(&mut slices, 0);
-        if slices.is_empty() {
-            return Ok(());
-        }
-        let batch = &slices[..slices.len().min(MAX_SLICES)];
-        let mut ancillary = SendAncillaryBuffer::default();
-        match rustix::net::sendmsg(socket, batch, &mut ancillary, SEND_FLAGS) {
-            Ok(count) => IoSlice::advance_slices(&mut slices, count),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
     }
 }

@@ -7,6 +7,8 @@ mod connections;
 mod crossing;
 mod faults;
 mod handshakes;
+mod introductions;
+mod keys;
 mod leaving;
 mod limits;
 mod multiplexed;

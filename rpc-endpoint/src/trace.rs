@@ -143,17 +143,34 @@ impl<K: Ord + Clone + Debug> Trace<K> {
 }
 
 /// Numbers that only depend on a seed.
-pub(super) struct Dice(u64);
+pub(super) struct Dice {
+    state: u64,
+    /// What comes first, from the end.
+    loaded: Vec<u8>,
+}
 
 impl Dice {
     pub(super) fn new(seed: u64) -> Self {
-        Dice(seed)
+        Dice { state: seed, loaded: Vec::new() }
+    }
+
+    /// Dice that show these bytes first.
+    pub(super) fn loaded(bytes: &[u8]) -> Self {
+        Dice { state: 0, loaded: bytes.iter().rev().copied().collect() }
     }
 
     /// A number below `limit`, which is not 0.
     pub(super) fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
+        if let Some(byte) = self.loaded.pop() {
+            // A byte reaches everywhere, if not every number.
+            return if limit <= 256 {
+                usize::from(byte) % limit
+            } else {
+                usize::from(byte) * (limit / 256)
+            };
+        }
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut x = self.state;
         x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         x ^= x >> 31;

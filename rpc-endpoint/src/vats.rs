@@ -13,6 +13,7 @@
 mod events;
 pub(super) mod hello;
 mod id;
+mod introductions;
 mod places;
 mod session;
 mod stream;
@@ -28,10 +29,11 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use capnp_threads_core::log::tell;
-use capnp_threads_core::network::{Accepted, Reached, VatNetwork};
-use capnp_threads_core::transport::{PeerDescription, Transport};
+use capnp_threads_core::network::{Accepted, Introductions, Reached, VatNetwork};
+use capnp_threads_core::transport::{Identity, PeerDescription, Transport};
 use capnp_threads_core::{Error, Result};
 use capnp_threads_transport::fork::Owner;
+use capnp_threads_transport::introducing::Introduce;
 use parking_lot::{Condvar, Mutex};
 
 pub use id::{EndpointVat, InvalidVatId};
@@ -76,12 +78,21 @@ const MAX_REMEMBERED: usize = 4096;
 /// # }
 /// ```
 ///
-/// Nobody is authenticated: vats say themselves who they are.
+/// Without a key nobody is authenticated: vats say themselves who they are. With one
+/// (`Parameters::key`, the feature `tls`), the id of a vat is that of its key; a vat that says
+/// hello with the id of another one is refused, and so is one that answers at the address of
+/// another one. The log tells of both.
+///
+/// A capability that one vat gives to another is not called through the first one, but where
+/// it is hosted, if the vat that hosts it is reached at an address that the first one knows:
+/// see [`Introductions`]. Without keys that is so for vats on one machine, see
+/// [`introducing`](Self::introducing).
 ///
 /// Dropping it closes its endpoint and thereby all connections. If it made the
 /// endpoint's network, it waits for that to end, see [`Network::close`].
 pub struct EndpointNetwork {
     shared: Arc<Shared>,
+    introduce: Introduce,
     dispatcher: Option<JoinHandle<()>>,
     /// What it made for itself; closed last.
     network: Option<Network>,
@@ -140,7 +151,7 @@ impl EndpointNetwork {
     ///
     /// # Errors
     /// Those of [`Network::bind`]; [`io::ErrorKind::InvalidInput`] if the id is
-    /// none.
+    /// none, or not that of the key.
     pub fn listening(id: &str, host: &str, port: u16, parameters: Parameters) -> io::Result<Self> {
         Self::of_network(id, Network::bind(host, port, parameters)?)
     }
@@ -169,8 +180,15 @@ impl EndpointNetwork {
     /// The system has no thread to give; [`io::ErrorKind::InvalidInput`] if the id
     /// is none.
     pub fn on(id: &str, endpoint: Endpoint) -> io::Result<Self> {
-        let own = EndpointVat::new(id)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
+        let own = EndpointVat::new(id).map_err(|error| invalid(error.to_string()))?;
+        if let Some(vat) = endpoint.local().network.vat()
+            && id != vat.to_string()
+        {
+            return Err(invalid(format!(
+                "the id of a vat whose network has a key is that of the key, {vat}, and not {id}"
+            )));
+        }
         let parameters = &endpoint.local().network.parameters;
         let shared = Arc::new(Shared {
             id: own.shared_id().clone(),
@@ -186,14 +204,27 @@ impl EndpointNetwork {
         let dispatcher = thread::Builder::new()
             .name("endpoint-vats".into())
             .spawn(move || receiving.receive_events())?;
-        Ok(EndpointNetwork { shared, dispatcher: Some(dispatcher), network: None })
+        let introduce = Introduce::OnThisMachine;
+        Ok(EndpointNetwork { shared, introduce, dispatcher: Some(dispatcher), network: None })
+    }
+
+    /// Sets where vats without keys may be introduced to each other, by secrets
+    /// ([`introducing::bearer`](capnp_threads_transport::introducing::bearer)). Default:
+    /// [`Introduce::OnThisMachine`]. Peers count as being on this machine if the network
+    /// listens at a loopback address or not at all, and theirs is one as well.
+    ///
+    /// Vats with keys need no secrets, and are introduced wherever they are.
+    #[must_use]
+    pub fn introducing(mut self, introduce: Introduce) -> Self {
+        self.introduce = introduce;
+        self
     }
 
     /// This vat, with its address, as others name it.
     pub fn this_vat(&self) -> EndpointVat {
         let address = self.shared.endpoint.address().clone();
         let own = EndpointVat::of_shared(self.shared.id.clone());
-        if address.parts().is_some() { own.at(address) } else { own }
+        if address.parts().is_some() { own.at(address.place()) } else { own }
     }
 
     /// How many vats this one has a connection with, or is about to.
@@ -253,7 +284,7 @@ impl VatNetwork for EndpointNetwork {
             if let Some(Arrived { session, from, place }) = state.arrived.pop_front() {
                 state.arrived.give_back(KEPT);
                 drop(state);
-                let peer = EndpointVat::of_shared(session.peer.clone()).at(from.clone());
+                let peer = EndpointVat::of_shared(session.peer.clone()).at(from.place());
                 let transport = transport(&session, &from, Some(place));
                 return Ok(Some(Accepted { peer, transport }));
             }
@@ -274,6 +305,11 @@ impl VatNetwork for EndpointNetwork {
         for Arrived { session, .. } in arrived {
             session.decline();
         }
+    }
+
+    fn introductions(&self) -> Option<&dyn Introductions<EndpointVat>> {
+        let introduces = self.shared.is_keyed() || self.introduce != Introduce::Nobody;
+        introduces.then_some(self as _)
     }
 }
 
@@ -309,13 +345,42 @@ impl fmt::Debug for EndpointNetwork {
 
 /// The transport of a session, which occupies the place if another vat began it.
 fn transport(session: &Arc<Session>, address: &EndpointAddress, place: Option<Place>) -> Transport {
-    let description = format!("{} ({address})", session.peer);
-    stream::transport(session, PeerDescription::from_address(description), place)
+    let description = format!("{} ({})", session.peer, address.place());
+    let mut peer = PeerDescription::from_address(description);
+    if session.shared.is_keyed() {
+        // It was compared with the id of the session.
+        peer = peer.with_identity(address.vat().map(Identity::of_vat));
+    }
+    stream::transport(session, peer, place)
 }
 
 impl Shared {
     fn owner(&self) -> Owner {
         self.endpoint.local().network.owner
+    }
+
+    /// Whether vats have to prove who they are.
+    fn is_keyed(&self) -> bool {
+        self.endpoint.local().network.vat().is_some()
+    }
+
+    /// Whether whoever is at an address is the vat of this id: it is believed, where vats
+    /// have no keys.
+    fn is_proved(&self, id: &str, at: &EndpointAddress) -> bool {
+        !self.is_keyed() || at.vat().is_some_and(|vat| vat.to_string() == id)
+    }
+
+    /// Where to look for a vat that is said to be at an address. Where vats have keys, only
+    /// there where they have proved theirs.
+    fn qualified(&self, id: &str, hint: &EndpointAddress) -> Option<EndpointAddress> {
+        if !self.is_keyed() {
+            return Some(hint.clone());
+        }
+        let address = match hint.vat() {
+            Some(_) => hint.clone(),
+            None => EndpointAddress::nowhere(id.parse().ok(), hint.place()),
+        };
+        self.is_proved(id, &address).then_some(address)
     }
 
     /// Whether it belongs to this process, and not to the one from which it was forked.
@@ -375,17 +440,28 @@ impl Shared {
             }
         }
         let known = state.known(peer.shared_id());
-        let mut addresses: Vec<EndpointAddress> = known.address.iter().cloned().collect();
-        for hint in peer.hints() {
-            if !addresses.contains(hint) {
-                addresses.push(hint.clone());
-            }
-        }
-        // Addresses at which it was not found are tried last.
-        addresses.sort_by_key(|address| known.wrong.contains(address));
+        let addresses = self.addresses(Some(&*known), peer);
         let session = Session::new(self, peer.shared_id().clone(), EndpointAddress::from(""));
         known.session = Some(session.clone());
         Some((session, addresses))
+    }
+
+    /// Where to try to reach a vat.
+    fn addresses(&self, known: Option<&Known>, peer: &EndpointVat) -> Vec<EndpointAddress> {
+        let mut addresses: Vec<EndpointAddress> =
+            known.and_then(|known| known.address.clone()).into_iter().collect();
+        for hint in peer.hints() {
+            if let Some(hint) = self.qualified(peer.id(), hint)
+                && !addresses.contains(&hint)
+            {
+                addresses.push(hint);
+            }
+        }
+        // Addresses at which it was not found are tried last.
+        let is_wrong =
+            |address: &EndpointAddress| known.is_some_and(|known| known.wrong.contains(address));
+        addresses.sort_by_key(is_wrong);
+        addresses
     }
 
     /// Makes room for the next session if this one is over.

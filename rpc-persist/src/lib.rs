@@ -85,6 +85,10 @@ pub mod persistent_capnp;
 pub mod sturdy_capnp;
 
 mod folder;
+/// What a target in `fuzz/` calls.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzed;
 mod persistence;
 mod quota;
 mod reference;

@@ -20,6 +20,41 @@ use crate::store::{Record, SturdyStore};
 type Maker = Box<dyn Fn(&Persistence, &[u8]) -> Result<Client> + Send + Sync>;
 
 /// Saves objects of a vat and restores them. Clones are handles of the same one.
+///
+/// ```
+/// use capnp_threads_core::{FromClient, Result, Vat};
+/// use capnp_threads_persist::{MemoryStore, Owner, Persistence, Savable};
+/// use rpc_schema::greeter_capnp::greeter;
+///
+/// struct Greeter;
+///
+/// impl greeter::Server for Greeter {}
+///
+/// impl Savable for Greeter {
+///     fn kind(&self) -> &str {
+///         "greeter"
+///     }
+///
+///     fn state(&self) -> Result<Vec<u8>> {
+///         Ok(Vec::new())
+///     }
+/// }
+///
+/// # fn main() -> Result<()> {
+/// let persistence = Persistence::builder(&Vat::new(), MemoryStore::new())
+///     .kind("greeter", |persistence, _state| {
+///         let greeter: greeter::Client = persistence.export(Greeter);
+///         Ok(greeter.into_client())
+///     })
+///     .build();
+/// let greeter: greeter::Client = persistence.export(Greeter);
+/// let alice = Owner::new("alice");
+/// let reference = capnp_threads_persist::save(&greeter, Some(&alice))?;
+/// let again: greeter::Client = persistence.restore(&reference, Some(&alice))?;
+/// # drop(again);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Persistence(Arc<Shared>);
 

@@ -8,6 +8,13 @@ use crate::reference::Owner;
 use crate::store::Record;
 
 /// How much a store keeps for somebody.
+///
+/// ```
+/// use capnp_threads_persist::{Quota, Quotas};
+///
+/// let mut quotas = Quotas::default();
+/// quotas.owner = Quota { references: 100, bytes: 1 << 20 };
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "users make it")]
 pub struct Quota {
@@ -20,6 +27,16 @@ pub struct Quota {
 /// How much a store keeps, as [`PersistenceBuilder::quotas`] sets it.
 ///
 /// [`PersistenceBuilder::quotas`]: crate::PersistenceBuilder::quotas
+///
+/// ```
+/// use capnp_threads_core::Vat;
+/// use capnp_threads_persist::{MemoryStore, Persistence, Quotas};
+///
+/// let mut quotas = Quotas::default();
+/// quotas.owner.references = 10;
+/// let persistence = Persistence::builder(&Vat::new(), MemoryStore::new()).quotas(quotas).build();
+/// # let _ = persistence;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Quotas {

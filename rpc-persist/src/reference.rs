@@ -19,6 +19,17 @@ const LONGEST_NAME: usize = 255;
 ///
 /// `Debug` does not print the secret. [`to_text`](Self::to_text) makes text of it, which
 /// `FromStr` reads.
+///
+/// ```
+/// use capnp_threads_persist::SturdyRef;
+///
+/// # fn main() -> capnp_threads_core::Result<()> {
+/// let reference = SturdyRef::from_bytes(&[7; 32])?;
+/// let text = reference.to_text();
+/// assert!(text.parse::<SturdyRef>()? == reference);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct SturdyRef([u8; SECRET_BYTES]);
 
@@ -121,6 +132,12 @@ impl TryFrom<&SturdyRef> for ObjectId {
 
 /// Whom a reference is sealed for: a person, a machine, an organisation, or whatever
 /// else the application can tell apart.
+///
+/// ```
+/// use capnp_threads_persist::Owner;
+///
+/// assert_eq!(Owner::new("alice").name(), "alice");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Owner(String);
 

@@ -88,6 +88,14 @@ impl fmt::Debug for Record {
 }
 
 /// A store in memory, gone with the process; for tests.
+///
+/// ```
+/// use capnp_threads_core::Vat;
+/// use capnp_threads_persist::{MemoryStore, Persistence};
+///
+/// let persistence = Persistence::builder(&Vat::new(), MemoryStore::new()).build();
+/// # let _ = persistence;
+/// ```
 #[derive(Debug, Default)]
 pub struct MemoryStore(Mutex<Kept>);
 

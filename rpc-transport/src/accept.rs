@@ -2,18 +2,23 @@
 
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::BorrowedFd;
-use std::os::unix::net::UnixStream;
+#[cfg(unix)]
+use std::os::unix::net::UnixStream as WakeStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use capnp_threads_core::Error;
-use capnp_threads_core::transport::Transport;
+use parking_lot::{Condvar, Mutex};
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fd::BorrowedFd;
 
 use crate::failure::is_exhaustion;
 use crate::fork::Owner;
 use crate::polling::poll;
+
+/// Systems without pairs of sockets make one of a connection to themselves.
+#[cfg(not(unix))]
+use std::net::TcpStream as WakeStream;
 
 /// The pause after an attempt for which the system had no room. The client still waits,
 /// so that the next attempt would fail at once.
@@ -25,7 +30,7 @@ const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 /// readable for good, whoever else has copies of it: no wake-up is lost or used up, and a
 /// forked child cannot keep its parent from closing.
 pub(crate) struct Gate {
-    wake: UnixStream,
+    wake: WakeStream,
     closer: Closer,
     /// The system was out of something at the last attempt.
     exhausted: AtomicBool,
@@ -33,7 +38,7 @@ pub(crate) struct Gate {
 
 impl Gate {
     pub(crate) fn new() -> io::Result<Self> {
-        let (wake, waker) = UnixStream::pair()?;
+        let (wake, waker) = pair()?;
         let shared =
             Closing { waker, owner: Owner::this_process(), closed: AtomicBool::new(false) };
         Ok(Gate {
@@ -48,9 +53,9 @@ impl Gate {
     }
 
     /// What is readable once the listener is closed.
-    #[cfg(feature = "tls")]
+    #[cfg(all(feature = "tls", unix))]
     pub(crate) fn wake(&self) -> BorrowedFd<'_> {
-        std::os::fd::AsFd::as_fd(&self.wake)
+        rustix::fd::AsFd::as_fd(&self.wake)
     }
 
     /// Waits for a client at `listener`, which does not block, and takes it with
@@ -92,6 +97,71 @@ impl Gate {
     }
 }
 
+#[cfg(unix)]
+fn pair() -> io::Result<(WakeStream, WakeStream)> {
+    WakeStream::pair()
+}
+
+#[cfg(not(unix))]
+fn pair() -> io::Result<(WakeStream, WakeStream)> {
+    let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
+    let here = WakeStream::connect(listener.local_addr()?)?;
+    loop {
+        // Somebody else may have been faster.
+        let (there, from) = listener.accept()?;
+        if from == here.local_addr()? {
+            return Ok((here, there));
+        }
+    }
+}
+
+/// Where vats come into a network, if they do.
+pub(crate) struct Entrance<L> {
+    /// Taken away at the shutdown, so that whoever comes after it is refused by
+    /// the system instead of waiting to be accepted.
+    listener: Mutex<Option<Arc<L>>>,
+    shut: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl<L> Entrance<L> {
+    /// Of a network into which nobody comes.
+    pub(crate) fn closed_to_all() -> Self {
+        Entrance { listener: Mutex::new(None), shut: Mutex::new(false), changed: Condvar::new() }
+    }
+
+    pub(crate) fn at(listener: L) -> Self {
+        Entrance { listener: Mutex::new(Some(Arc::new(listener))), ..Self::closed_to_all() }
+    }
+
+    pub(crate) fn listener(&self) -> Option<Arc<L>> {
+        self.listener.lock().clone()
+    }
+
+    /// The listener to accept from. Without one, waits for the shutdown.
+    pub(crate) fn wait(&self) -> Option<Arc<L>> {
+        let listener = self.listener();
+        if listener.is_none() {
+            let mut shut = self.shut.lock();
+            while !*shut {
+                self.changed.wait(&mut shut);
+            }
+        }
+        listener
+    }
+
+    pub(crate) fn is_shut(&self) -> bool {
+        *self.shut.lock()
+    }
+
+    /// Lets nobody in any more. Returns the listener, which is to be closed.
+    pub(crate) fn shut(&self) -> Option<Arc<L>> {
+        *self.shut.lock() = true;
+        self.changed.notify_all();
+        self.listener.lock().take()
+    }
+}
+
 /// Lets [`Vat::serve`](capnp_threads_core::Vat::serve) accept from a listener with the
 /// methods `accept` and `closer`.
 macro_rules! listens {
@@ -112,12 +182,12 @@ macro_rules! listens {
 pub(crate) use listens;
 
 /// What an attempt to accept means to a vat that serves.
-pub(crate) fn next_peer(
-    attempt: io::Result<Transport>,
+pub(crate) fn next_peer<T>(
+    attempt: io::Result<T>,
     closer: &Closer,
-) -> capnp_threads_core::Result<Option<Transport>> {
+) -> capnp_threads_core::Result<Option<T>> {
     match attempt {
-        Ok(transport) => Ok(Some(transport)),
+        Ok(peer) => Ok(Some(peer)),
         Err(_) if closer.is_closed() => Ok(None),
         Err(error) if is_exhaustion(&error) => Err(Error::overloaded(format!(
             "cannot accept a peer, because this process or system is out of file descriptors \
@@ -139,7 +209,7 @@ pub struct Closer {
 }
 
 struct Closing {
-    waker: UnixStream,
+    waker: WakeStream,
     owner: Owner,
     closed: AtomicBool,
 }

@@ -11,8 +11,10 @@ use capnp_threads_core::transport::{Transport, VatId};
 use thiserror::Error;
 
 use crate::accept::{self, Closer};
+use crate::failure;
 use crate::tcp::{self, TcpOptions};
-use crate::{failure, unix};
+#[cfg(unix)]
+use crate::unix;
 
 mod inherited;
 
@@ -28,6 +30,18 @@ mod inherited;
 /// | `unix-abstract:name` | a Unix socket in the abstract namespace of Linux |
 ///
 /// Port 0 is for listening: the system chooses a port.
+///
+/// ```
+/// use capnp_threads_transport::Address;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let listener = "127.0.0.1:0".parse::<Address>()?.listen()?;
+/// let address = listener.local_address()?;
+/// let transport = address.connect()?;
+/// # drop(transport);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Address {
@@ -209,11 +223,19 @@ impl Address {
             (Address::Tls { .. }, _) => {
                 Err(failure::connecting(self, needs_key("tls::VatKey::connect")))
             }
+            #[cfg(unix)]
             (Address::Unix(path), None) => unix::connect(path),
+            #[cfg(unix)]
             (Address::Unix(path), Some(timeout)) => unix::connect_timeout(path, timeout),
+            #[cfg(unix)]
             (Address::UnixAbstract(name), None) => unix::connect_abstract(name),
+            #[cfg(unix)]
             (Address::UnixAbstract(name), Some(timeout)) => {
                 unix::connect_abstract_timeout(name, timeout)
+            }
+            #[cfg(not(unix))]
+            (Address::Unix(_) | Address::UnixAbstract(_), _) => {
+                Err(failure::connecting(self, no_unix_sockets()))
             }
         }
     }
@@ -237,10 +259,22 @@ impl Address {
             Address::Tls { .. } => {
                 return Err(failure::listening(self, needs_key("tls::VatKey::listen")));
             }
+            #[cfg(unix)]
             Address::Unix(path) => Listener::Unix(unix::Listener::bind(path)?),
+            #[cfg(unix)]
             Address::UnixAbstract(name) => Listener::Unix(unix::Listener::bind_abstract(name)?),
+            #[cfg(not(unix))]
+            Address::Unix(_) | Address::UnixAbstract(_) => {
+                return Err(failure::listening(self, no_unix_sockets()));
+            }
         })
     }
+}
+
+#[cfg(not(unix))]
+fn no_unix_sockets() -> io::Error {
+    let reason = "this library has no Unix sockets on this system; use a TCP port";
+    io::Error::new(io::ErrorKind::Unsupported, reason)
 }
 
 fn needs_key(method: &str) -> io::Error {
@@ -282,6 +316,7 @@ pub enum Listener {
     /// At a TCP port.
     Tcp(tcp::Listener),
     /// At a Unix socket.
+    #[cfg(unix)]
     Unix(unix::Listener),
 }
 
@@ -296,6 +331,7 @@ impl Listener {
     pub fn accept(&self) -> io::Result<Transport> {
         match self {
             Listener::Tcp(listener) => listener.accept(),
+            #[cfg(unix)]
             Listener::Unix(listener) => listener.accept(),
         }
     }
@@ -317,26 +353,32 @@ impl Listener {
     /// Those of the operating system; [`io::ErrorKind::Unsupported`] for an inherited
     /// Unix socket that has neither a path nor a name.
     pub fn local_address(&self) -> io::Result<Address> {
-        let listener = match self {
-            Listener::Tcp(listener) => return Ok(listener.local_addr()?.into()),
-            Listener::Unix(listener) => listener,
-        };
-        if let Some(path) = listener.local_path()? {
-            return Ok(Address::Unix(path));
+        match self {
+            Listener::Tcp(listener) => Ok(listener.local_addr()?.into()),
+            #[cfg(unix)]
+            Listener::Unix(listener) => address_of(listener),
         }
-        let name = listener.local_abstract_name()?.ok_or_else(|| {
-            io::Error::new(io::ErrorKind::Unsupported, "this Unix socket has no name")
-        })?;
-        Ok(Address::UnixAbstract(name))
     }
 
     /// A handle that closes this listener from any thread.
     pub fn closer(&self) -> Closer {
         match self {
             Listener::Tcp(listener) => listener.closer(),
+            #[cfg(unix)]
             Listener::Unix(listener) => listener.closer(),
         }
     }
+}
+
+#[cfg(unix)]
+fn address_of(listener: &unix::Listener) -> io::Result<Address> {
+    if let Some(path) = listener.local_path()? {
+        return Ok(Address::Unix(path));
+    }
+    let name = listener.local_abstract_name()?.ok_or_else(|| {
+        io::Error::new(io::ErrorKind::Unsupported, "this Unix socket has no name")
+    })?;
+    Ok(Address::UnixAbstract(name))
 }
 
 accept::listens!(Listener);

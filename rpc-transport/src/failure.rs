@@ -45,9 +45,13 @@ fn failure(attempt: &'static str, address: impl Display, error: io::Error) -> io
 pub fn is_exhaustion(error: &io::Error) -> bool {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Failure>());
     let error = inner.map_or(error, |failure| &failure.error);
-    let exhaustion = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-    Errno::from_io_error(error).is_some_and(|errno| exhaustion.contains(&errno))
+    Errno::from_io_error(error).is_some_and(|errno| EXHAUSTION.contains(&errno))
 }
+
+#[cfg(unix)]
+const EXHAUSTION: &[Errno] = &[Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+#[cfg(not(unix))]
+const EXHAUSTION: &[Errno] = &[Errno::MFILE, Errno::NOBUFS];
 
 #[cfg(test)]
 mod tests {

@@ -28,7 +28,8 @@
 //!   that carry file descriptors.
 //!
 //! - [`FramedReader::polling`], for streams with a descriptor that tells when there is
-//!   something to read. Threads that wait for an answer then read it themselves.
+//!   something to read; [`FramedReader::polling_with`] if they keep bytes of their own.
+//!   Threads that wait for an answer then read it themselves.
 //!
 //! Otherwise reading needs nothing: [`FramedReader`] fetches as many messages with one
 //! `read` as are there.
@@ -133,7 +134,7 @@ mod writer;
 mod writer_fd_tests;
 
 pub use reader::FramedReader;
-pub use source::ReceiveFds;
+pub use source::{IsAhead, ReadNow, ReceiveFds};
 pub use writer::{FramedWriter, SendFds, WriteNow};
 
 /// The bytes of one number in the segment table.

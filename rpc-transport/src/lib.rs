@@ -14,11 +14,13 @@
 //! | [`memory`] | threads of one process, without serialising anything |
 //! | `tls` | processes that prove who they are, with the feature of this name |
 //! | [`framing`] | what one's own byte streams are wrapped in |
+//! | [`introducing`] | what networks put into messages to introduce their vats |
 //!
 //! [`tap`] shows what goes over any of them. Many parties that talk with each other
 //! over one socket for each pair are in the crate `capnp-threads-endpoint`.
 //!
-//! The sockets need a Unix-like system.
+//! Systems that are not like Unix have TCP, memory and pipes. There, only a connection's
+//! receive thread reads and only its send thread writes.
 
 #![forbid(unsafe_code)]
 // What can grow says so, and what cannot says why.
@@ -30,17 +32,23 @@ mod failure;
 pub mod fork;
 pub mod framing;
 pub mod halves;
+pub mod introducing;
 pub mod memory;
 mod network;
 pub mod pipe;
 mod polling;
+#[cfg(unix)]
+mod socket;
+#[cfg(not(unix))]
+#[path = "socket_elsewhere.rs"]
 mod socket;
 pub mod tap;
 pub mod tcp;
 #[cfg(test)]
 mod testing;
-#[cfg(feature = "tls")]
+#[cfg(all(feature = "tls", unix))]
 pub mod tls;
+#[cfg(unix)]
 pub mod unix;
 #[cfg(test)]
 mod writing_now_tests;

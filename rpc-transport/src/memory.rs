@@ -30,6 +30,14 @@ mod tests;
 const KEPT: usize = 16;
 
 /// What [`pair`] lets lie between a writer and a reader.
+///
+/// ```
+/// use capnp_threads_transport::memory::{self, Capacity};
+///
+/// let capacity = Capacity { messages: 16, words: 128 << 10 };
+/// let (left, right) = memory::pair_with_capacity(capacity);
+/// # drop((left, right));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "users make it")]
 pub struct Capacity {

@@ -1,15 +1,17 @@
 //! The simplest network of vats: a socket for each pair, made by whoever wants it.
 
+mod introductions;
+
 use std::fmt;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use capnp_threads_core::network::{Accepted, Listen, Reached, VatNetwork};
+use capnp_threads_core::network::{Accepted, Introductions, Listen, Reached, VatNetwork};
 use capnp_threads_core::{Error, Result};
-use parking_lot::{Condvar, Mutex};
 
+use crate::accept::Entrance;
+use crate::introducing::Introduce;
 use crate::{Address, Listener, TcpOptions};
 
 /// Who is at the other end of a socket: a server, known by where it listens, or
@@ -29,17 +31,28 @@ pub enum SocketVat {
 ///
 /// Every client that comes is a vat of its own, also if it comes from the same
 /// program twice.
+///
+/// ```
+/// use capnp_threads_core::{Client, RpcSystem, Vat};
+/// use capnp_threads_transport::{Address, SocketNetwork, SocketVat};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let listener = "127.0.0.1:0".parse::<Address>()?.listen()?;
+/// let address = listener.local_address()?;
+/// let serving = RpcSystem::builder(&Vat::new(), SocketNetwork::listening(listener)?).start()?;
+/// let calling = RpcSystem::builder(&Vat::new(), SocketNetwork::client()).start()?;
+/// let object: Client = calling.bootstrap(&SocketVat::At(address));
+/// # drop((object, serving));
+/// # Ok(())
+/// # }
+/// ```
 pub struct SocketNetwork {
-    /// Taken away at the shutdown, so that whoever comes after it is refused by
-    /// the system instead of waiting to be accepted.
-    listener: Mutex<Option<Arc<Listener>>>,
+    entrance: Entrance<Listener>,
     address: Option<Address>,
     options: TcpOptions,
     timeout: Duration,
+    introduce: Introduce,
     clients: AtomicU64,
-    /// Where a network without a listener waits.
-    closed: Mutex<bool>,
-    changed: Condvar,
 }
 
 impl SocketNetwork {
@@ -49,20 +62,18 @@ impl SocketNetwork {
     /// The system does not tell where that is.
     pub fn listening(listener: Listener) -> io::Result<Self> {
         let address = Some(listener.local_address()?);
-        let listener = Mutex::new(Some(Arc::new(listener)));
-        Ok(SocketNetwork { listener, address, ..Self::client() })
+        Ok(SocketNetwork { entrance: Entrance::at(listener), address, ..Self::client() })
     }
 
     /// A network in which this vat only reaches others.
     pub fn client() -> Self {
         SocketNetwork {
-            listener: Mutex::new(None),
+            entrance: Entrance::closed_to_all(),
             address: None,
             options: TcpOptions::new(),
             timeout: Duration::from_secs(30),
+            introduce: Introduce::Nobody,
             clients: AtomicU64::new(0),
-            closed: Mutex::new(false),
-            changed: Condvar::new(),
         }
     }
 
@@ -77,6 +88,21 @@ impl SocketNetwork {
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// Sets where vats may be introduced to each other, by secrets
+    /// ([`introducing::bearer`](crate::introducing::bearer)): then a capability that one of
+    /// them gives to another is called without a detour. A vat can be introduced to one that
+    /// listens, if the vat in between has connected to that one.
+    ///
+    /// All peers must know level 3 of the protocol, or be vats of level 1 that use the vine of
+    /// a capability of a third vat, as those of C++ 1.x do. Some implementations fail to read
+    /// a message that has one, such as the Rust crate `capnp-rpc`. Therefore nobody is
+    /// introduced by default.
+    #[must_use]
+    pub fn introducing(mut self, introduce: Introduce) -> Self {
+        self.introduce = introduce;
         self
     }
 
@@ -108,16 +134,9 @@ impl VatNetwork for SocketNetwork {
     }
 
     fn accept(&self) -> Result<Option<Accepted<SocketVat>>> {
-        let listener = self.listener.lock().clone();
-        let Some(listener) = listener else {
-            let mut closed = self.closed.lock();
-            while !*closed {
-                self.changed.wait(&mut closed);
-            }
-            return Ok(None);
-        };
+        let Some(listener) = self.entrance.wait() else { return Ok(None) };
         match listener.next_peer() {
-            Err(_) if *self.closed.lock() => Ok(None),
+            Err(_) if self.entrance.is_shut() => Ok(None),
             outcome => Ok(outcome?.map(|transport| {
                 let number = self.clients.fetch_add(1, Ordering::Relaxed) + 1;
                 Accepted { peer: SocketVat::Client(number), transport }
@@ -126,12 +145,13 @@ impl VatNetwork for SocketNetwork {
     }
 
     fn shutdown(&self) {
-        *self.closed.lock() = true;
-        self.changed.notify_all();
-        let listener = self.listener.lock().take();
-        if let Some(listener) = listener {
+        if let Some(listener) = self.entrance.shut() {
             listener.closer().close();
         }
+    }
+
+    fn introductions(&self) -> Option<&dyn Introductions<SocketVat>> {
+        (self.introduce != Introduce::Nobody).then_some(self as _)
     }
 }
 

@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use capnp_threads_core::fd::SharedFd;
+#[cfg(feature = "tls")]
+use capnp_threads_core::transport::Descriptor;
 use capnp_threads_core::transport::{Credentials, PeerDescription, Transport, TransportControl};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -72,6 +74,16 @@ pub(crate) struct Socket(Arc<OwnedFd>);
 impl Socket {
     pub(crate) fn new(socket: OwnedFd) -> Self {
         Socket(Arc::new(socket))
+    }
+
+    /// Of a socket that has other users, too.
+    pub(crate) fn shared(socket: Arc<OwnedFd>) -> Self {
+        Socket(socket)
+    }
+
+    /// What is readable when there is something to receive.
+    pub(crate) fn descriptor(&self) -> Descriptor {
+        Arc::clone(&self.0) as _
     }
 
     /// Waits for bytes.

@@ -6,12 +6,12 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-#[cfg(feature = "tls")]
-use std::os::fd::BorrowedFd;
-use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use capnp_threads_core::transport::{PeerDescription, Transport};
+#[cfg(all(feature = "tls", unix))]
+use rustix::fd::BorrowedFd;
+use rustix::fd::{AsFd, OwnedFd};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use crate::accept::{self, Closer, Gate};
@@ -47,6 +47,19 @@ pub fn from_stream(stream: TcpStream) -> io::Result<Transport> {
 
 /// How sockets are set up. What is not mentioned stays as the operating system
 /// has it.
+///
+/// ```
+/// use std::time::Duration;
+/// use capnp_threads_transport::TcpOptions;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let options = TcpOptions::new().keepalive(Duration::from_secs(60), Duration::from_secs(10), 3);
+/// let listener = options.listen("127.0.0.1:0")?;
+/// let client = options.connect_timeout(listener.local_addr()?, Duration::from_secs(10))?;
+/// # drop(client);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct TcpOptions {
@@ -168,7 +181,7 @@ impl TcpOptions {
 
     /// As [`connect`](Self::connect) or [`connect_timeout`](Self::connect_timeout), but
     /// returns the socket, which blocks, and its address.
-    #[cfg(feature = "tls")]
+    #[cfg(all(feature = "tls", unix))]
     pub(crate) fn connect_socket(
         &self,
         server: impl ToSocketAddrs,
@@ -367,6 +380,18 @@ fn set_user_timeout(_: &Socket, _: Duration) -> io::Result<()> {
 }
 
 /// Waits for clients.
+///
+/// ```
+/// use capnp_threads_transport::tcp;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let listener = tcp::Listener::bind("127.0.0.1:0")?;
+/// let client = tcp::connect(listener.local_addr()?)?;
+/// let server = listener.accept()?;
+/// # drop((client, server));
+/// # Ok(())
+/// # }
+/// ```
 pub struct Listener {
     inner: TcpListener,
     gate: Gate,
@@ -425,7 +450,7 @@ impl Listener {
     }
 
     /// Takes a client that has come, if there is one, with its socket set up.
-    #[cfg(feature = "tls")]
+    #[cfg(all(feature = "tls", unix))]
     pub(crate) fn accept_now(&self) -> io::Result<Option<(OwnedFd, SocketAddr)>> {
         match self.inner.accept() {
             Ok((stream, peer)) => {
@@ -439,7 +464,7 @@ impl Listener {
     }
 
     /// What is readable when a client has come, and what is when the listener was closed.
-    #[cfg(feature = "tls")]
+    #[cfg(all(feature = "tls", unix))]
     pub(crate) fn readiness(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
         (self.inner.as_fd(), self.gate.wake())
     }

@@ -37,10 +37,15 @@ mod handshake;
 mod identity;
 mod key_file;
 mod listener;
+mod network;
+mod opened;
 #[cfg(test)]
 mod openssl_tests;
+#[cfg(test)]
+mod recorded_tests;
 mod server;
 mod session;
+mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -61,7 +66,9 @@ use rustls::crypto::CryptoProvider;
 pub use self::certificate::{Authorities, Certificate};
 pub use self::client::TlsClient;
 pub use self::listener::Listener;
+pub use self::network::{NotAVat, TlsNetwork, TlsVat};
 pub use self::server::TlsServer;
+pub use self::stream::Stream;
 pub use self::vat::VatKey;
 
 /// How long a handshake may take, unless it is set.

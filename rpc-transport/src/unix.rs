@@ -182,6 +182,22 @@ fn abstract_name(_: &SocketAddr) -> Option<String> {
 }
 
 /// Waits for clients. Dropping it removes the socket's file.
+///
+/// ```
+/// use capnp_threads_transport::unix;
+///
+/// # fn main() -> std::io::Result<()> {
+/// # let folder = std::env::temp_dir().join(format!("unix-listener-{}", std::process::id()));
+/// # std::fs::create_dir_all(&folder)?;
+/// let path = folder.join("socket");
+/// let listener = unix::Listener::bind(&path)?;
+/// let client = unix::connect(&path)?;
+/// let server = listener.accept()?;
+/// # drop((client, server, listener));
+/// # std::fs::remove_dir(folder)?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Listener {
     /// The right to the path, if this listener has taken it. It is given up before the
     /// socket is closed: the open socket keeps the file's inode from being used again,

@@ -33,13 +33,18 @@ schema!(
     /// A room in which programs talk.
     chat_capnp
 );
-schema!(
-    /// What calls cost, measured.
-    echo_capnp
-);
+/// What calls cost, measured. The file is that of rpc-cli, which is published and cannot
+/// depend on this package.
+#[rustfmt::skip]
+#[path = "../../rpc-cli/src/generated/echo_capnp.rs"]
+pub mod echo_capnp;
 schema!(
     /// What the smallest programs speak.
     greeter_capnp
+);
+schema!(
+    /// What three vats do for tests of capabilities that travel.
+    party_capnp
 );
 schema!(
     /// The messages of the protocol, for tests that speak it by hand.
@@ -60,4 +65,8 @@ schema!(
 schema!(
     /// The values that conformance programs agree on.
     test_values_capnp
+);
+schema!(
+    /// How a trace goes on in another vat, if both want that.
+    tracing_capnp
 );

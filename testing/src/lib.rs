@@ -1,10 +1,12 @@
 //! What the tests of several packages share: threads that are known to sleep, messages that
-//! can be told apart, and a log that can be read.
+//! can be told apart, vats that meet, programs that are run, and a log that can be read.
 //!
 //! All of it panics where a test has to fail.
 #![allow(clippy::unwrap_used)]
 
 pub mod log;
+pub mod process;
+pub mod sessions;
 
 use std::fs;
 use std::path::Path;

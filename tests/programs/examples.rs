@@ -7,7 +7,7 @@ use std::process::Command;
 
 use rpc_tests::peers::{Library, cxx_calculator, or_skip};
 
-use crate::process::{Server, installed, output};
+use rpc_testing::process::{Server, installed, output};
 
 /// What every calculator client prints, whoever serves it.
 const CALCULATIONS: &str = "\
@@ -64,6 +64,27 @@ Whoever has the old key: refused
 }
 
 #[test]
+fn handoff() {
+    let expected = "\
+Hello, Ada, from the worker.
+The factory is killed.
+Hello, Grace, from the worker.
+";
+    assert_eq!(output(&mut example("handoff")), expected);
+    assert_eq!(output(example("handoff").arg("unix")), expected);
+}
+
+#[test]
+fn same_object() {
+    let expected = "\
+Is the gift the ticket for seat 1? no
+Is the gift the ticket for seat 2? yes
+Welcome, Ada!
+";
+    assert_eq!(output(&mut example("same_object")), expected);
+}
+
+#[test]
 fn membrane() {
     let expected = "\
 in:  greetGuest
@@ -78,16 +99,41 @@ greetGuest: failed: the party is over
 #[test]
 fn reconnect() {
     let expected = "\
-Hello, Ada! This is connection 1.
-Hello, Grace! This is connection 2.
-Hello, Barbara! This is connection 3.
+Hello, Ada! This is server 1.
+1 is gone: disconnected
+Hello, Grace! This is server 2.
+2 is gone: disconnected
+Hello, Barbara! This is server 3.
+3 is gone: disconnected
 ";
     assert_eq!(output(&mut example("reconnect")), expected);
 }
 
 #[test]
+fn notify() {
+    let expected = "\
+19 listeners know the last price
+one has not answered: 10 prices wait for it, 989 were dropped
+";
+    assert_eq!(output(&mut example("notify")), expected);
+}
+
+#[test]
 fn upload() {
-    assert_eq!(output(&mut example("upload")), "64 MiB arrived\n");
+    let expected = "server 2 got the rest: true\n16 MiB arrived, as they were\n";
+    assert_eq!(output(&mut example("upload")), expected);
+}
+
+#[test]
+fn download() {
+    let expected = "server 2 sent the rest: true\n16 MiB arrived, as they were\n";
+    assert_eq!(output(&mut example("download")), expected);
+}
+
+#[test]
+fn pull() {
+    let expected = "found error 3999\nfound error 7999\n10000 entries from 2 servers\n";
+    assert_eq!(output(&mut example("pull")), expected);
 }
 
 #[test]
@@ -180,7 +226,7 @@ fn check_both_ways(other: &dyn Fn() -> Command, name: &str) {
 }
 
 /// An example of this package, as Cargo has built it for this run.
-fn example(name: &str) -> Command {
+pub(crate) fn example(name: &str) -> Command {
     let test = std::env::current_exe().unwrap();
     let program = test.ancestors().nth(2).unwrap().join("examples").join(name);
     assert!(program.exists(), "build the examples first: cargo build --examples");

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::process::{installed, output};
+use rpc_testing::process::{installed, output};
 
 /// The blocks of code of a chapter, each with its language and without the lines that
 /// readers do not see.
@@ -61,8 +61,8 @@ fn package(folder: &Path) {
         ("build.rs", block(&guide, "rust", "// build.rs")),
         ("schema/greeter.capnp", block(&guide, "capnp", "@0x")),
         ("src/main.rs", program(block(&guide, "rust", "memory::pair()"))),
-        ("src/bin/server.rs", program(block(&readme, "rust", "tcp::Listener::bind"))),
-        ("src/bin/client.rs", program(block(&readme, "rust", "tcp::connect"))),
+        ("src/bin/server.rs", program(block(&readme, "rust", "capnp_threads::serve("))),
+        ("src/bin/client.rs", program(block(&readme, "rust", "capnp_threads::connect("))),
     ];
     for (path, text) in files {
         let path = folder.join(path);

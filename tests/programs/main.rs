@@ -8,6 +8,18 @@
 //! environment has `REQUIRE_PEERS=1`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod bytes;
+mod connecting;
+mod counted;
+mod describing;
 mod examples;
+/// What the examples of downloads and uploads speak.
+#[allow(unreachable_pub, missing_docs, dead_code, reason = "not all of it is used here")]
+#[rustfmt::skip]
+#[path = "../../examples/support/generated/files_capnp.rs"]
+mod files_capnp;
 mod guide;
-mod process;
+mod items;
+mod observing;
+mod resuming;
+mod serving;

@@ -21,7 +21,9 @@ impl Emitter<'_> {
         let code = &mut self.code;
         line!(code, "");
         code.doc(format_args!("The enum `{label}`."), schema.doc(id));
-        line!(code, "#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]");
+        // A member of a union beside the enum may have the name of a trait.
+        let traits = ["Clone", "Copy", "Debug", "PartialEq", "Eq", "PartialOrd", "Ord", "Hash"];
+        line!(code, "#[derive({})]", traits.map(|name| format!("__rt::{name}")).join(", "));
         if !enumerants.is_empty() {
             line!(code, "#[repr(u16)]");
         }

@@ -28,7 +28,7 @@ impl Emitter<'_> {
         let names: Vec<&str> = variants.iter().map(|(field, _)| &*field.name.variant).collect();
         line!(self.code, "pub use self::Which::{{{}}};", names.join(", "));
         self.code.doc(format_args!("The members of the union in `{label}`."), "");
-        line!(self.code, "#[derive(Clone, Copy, Debug)]");
+        line!(self.code, "#[derive(__rt::Clone, __rt::Copy, __rt::Debug)]");
         open!(self.code, "pub enum Which{generics} {{");
         for (field, ty) in variants {
             let comment = self.schema.member_doc(structure.id, field.index);

@@ -8,7 +8,7 @@ pub mod row {
     use super::__rt;
     pub use self::Which::{A, B};
     /// The members of the union in `annotated.capnp:Row`.
-    #[derive(Clone, Copy, Debug)]
+    #[derive(__rt::Clone, __rt::Copy, __rt::Debug)]
     pub enum Which<A0> {
         /// `a`
         A(()),
@@ -145,7 +145,7 @@ pub mod row {
 }
 
 /// The enum `annotated.capnp:Level`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(__rt::Clone, __rt::Copy, __rt::Debug, __rt::PartialEq, __rt::Eq, __rt::PartialOrd, __rt::Ord, __rt::Hash)]
 #[repr(u16)]
 pub enum Level {
     /// `one`

@@ -265,7 +265,7 @@ pub mod chosen {
         use super::__rt;
         pub use self::Which::{TheFirst, TheSecond};
         /// The members of the union in `moved.capnp:Renamed.Named`.
-        #[derive(Clone, Copy, Debug)]
+        #[derive(__rt::Clone, __rt::Copy, __rt::Debug)]
         pub enum Which<A0> {
             /// `first`
             TheFirst(u32),
@@ -433,7 +433,7 @@ pub mod chosen {
     }
 
     /// The enum `moved.capnp:Renamed.Level`.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    #[derive(__rt::Clone, __rt::Copy, __rt::Debug, __rt::PartialEq, __rt::Eq, __rt::PartialOrd, __rt::Ord, __rt::Hash)]
     #[repr(u16)]
     pub enum Height {
         /// `low`

@@ -98,7 +98,7 @@ pub mod setup {
     static __DEFAULT_LIST: &[__rt::Word] = &__rt::words([0xa00000001, 1]);
     pub use self::Which::{None, Some, Other};
     /// The members of the union in `options.capnp:Setup`.
-    #[derive(Clone, Copy, Debug)]
+    #[derive(__rt::Clone, __rt::Copy, __rt::Debug)]
     pub enum Which<A0, A1> {
         /// `none`
         None(()),

@@ -342,7 +342,7 @@ pub mod shared {
 }
 
 /// The enum `other.capnp:Colour`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(__rt::Clone, __rt::Copy, __rt::Debug, __rt::PartialEq, __rt::Eq, __rt::PartialOrd, __rt::Ord, __rt::Hash)]
 #[repr(u16)]
 pub enum Colour {
     /// `red`

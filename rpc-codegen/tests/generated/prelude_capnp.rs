@@ -4,7 +4,7 @@
 use ::capnp_threads::generated as __rt;
 
 /// The enum `prelude.capnp:From`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(__rt::Clone, __rt::Copy, __rt::Debug, __rt::PartialEq, __rt::Eq, __rt::PartialOrd, __rt::Ord, __rt::Hash)]
 #[repr(u16)]
 pub enum From {
     /// `here`
@@ -21,7 +21,7 @@ const _: () = {
 };
 
 /// The enum `prelude.capnp:Option`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(__rt::Clone, __rt::Copy, __rt::Debug, __rt::PartialEq, __rt::Eq, __rt::PartialOrd, __rt::Ord, __rt::Hash)]
 #[repr(u16)]
 pub enum Option {
     /// `some`
@@ -38,7 +38,7 @@ const _: () = {
 };
 
 /// The enum `prelude.capnp:Result`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(__rt::Clone, __rt::Copy, __rt::Debug, __rt::PartialEq, __rt::Eq, __rt::PartialOrd, __rt::Ord, __rt::Hash)]
 #[repr(u16)]
 pub enum Result {
     /// `ok`
@@ -57,7 +57,7 @@ const _: () = {
 };
 
 /// The enum `prelude.capnp:Clone`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(__rt::Clone, __rt::Copy, __rt::Debug, __rt::PartialEq, __rt::Eq, __rt::PartialOrd, __rt::Ord, __rt::Hash)]
 #[repr(u16)]
 pub enum Clone {
     /// `debug`
@@ -218,7 +218,7 @@ pub mod span {
     use super::__rt;
     pub use self::Which::{From, UpTo, Option, Some, None, Ok, Err, Into, String, Vec, Result, Send, Sync, String2, Reader2};
     /// The members of the union in `prelude.capnp:Span`.
-    #[derive(Clone, Copy, Debug)]
+    #[derive(__rt::Clone, __rt::Copy, __rt::Debug)]
     pub enum Which<A0, A1, A2, A3, A4, A5, A6, A7> {
         /// `from`
         From(u64),
@@ -630,7 +630,7 @@ pub mod span {
     }
 
     /// The enum `prelude.capnp:Span.Unit`.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    #[derive(__rt::Clone, __rt::Copy, __rt::Debug, __rt::PartialEq, __rt::Eq, __rt::PartialOrd, __rt::Ord, __rt::Hash)]
     #[repr(u16)]
     pub enum Unit {
         /// `metre`
@@ -651,7 +651,7 @@ pub mod span {
     };
 
     /// The enum `prelude.capnp:Span.Some`.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    #[derive(__rt::Clone, __rt::Copy, __rt::Debug, __rt::PartialEq, __rt::Eq, __rt::PartialOrd, __rt::Ord, __rt::Hash)]
     #[repr(u16)]
     pub enum Some_ {
         /// `some`
@@ -705,6 +705,143 @@ pub mod span {
     };
 }
 
+/// The struct `prelude.capnp:Derived`.
+///
+/// A union whose members, and an enum beside it, are called as traits that are derived.
+pub mod derived {
+    use super::__rt;
+    pub use self::Which::{Clone, Copy, Debug, Eq, PartialEq, Ord, PartialOrd, Hash};
+    /// The members of the union in `prelude.capnp:Derived`.
+    #[derive(__rt::Clone, __rt::Copy, __rt::Debug)]
+    pub enum Which {
+        /// `clone`
+        Clone(()),
+        /// `copy`
+        Copy(()),
+        /// `debug`
+        Debug(()),
+        /// `eq`
+        Eq(::core::result::Result<crate::prelude_capnp::derived::Kind, __rt::NotInSchema>),
+        /// `partialEq`
+        PartialEq(()),
+        /// `ord`
+        Ord(()),
+        /// `partialOrd`
+        PartialOrd(()),
+        /// `hash`
+        Hash(()),
+    }
+    /// The member that is read.
+    pub type WhichReader = Which;
+    /// The member that is being built.
+    pub type WhichBuilder = Which;
+    impl<'a> Reader<'a> {
+        /// The member of the union that is set.
+        ///
+        /// # Errors
+        /// It is one that this version of the schema does not have.
+        #[inline]
+        pub fn which(self) -> ::core::result::Result<WhichReader, __rt::NotInSchema> {
+            ::core::result::Result::Ok(match self.reader.get_data_field::<u16>(0) {
+                0 => Which::Clone(()),
+                1 => Which::Copy(()),
+                2 => Which::Debug(()),
+                3 => Which::Eq(__rt::enumerant(self.reader.get_data_field::<u16>(1))),
+                4 => Which::PartialEq(()),
+                5 => Which::Ord(()),
+                6 => Which::PartialOrd(()),
+                7 => Which::Hash(()),
+                other => return ::core::result::Result::Err(__rt::NotInSchema(other)),
+            })
+        }
+    }
+    impl<'a> Builder<'a> {
+        /// Sets `clone`.
+        #[inline]
+        pub fn set_clone(&mut self, _value: ()) {
+            self.builder.set_data_field::<u16>(0, 0);
+        }
+        /// Sets `copy`.
+        #[inline]
+        pub fn set_copy(&mut self, _value: ()) {
+            self.builder.set_data_field::<u16>(0, 1);
+        }
+        /// Sets `debug`.
+        #[inline]
+        pub fn set_debug(&mut self, _value: ()) {
+            self.builder.set_data_field::<u16>(0, 2);
+        }
+        /// Sets `eq`.
+        #[inline]
+        pub fn set_eq(&mut self, value: crate::prelude_capnp::derived::Kind) {
+            self.builder.set_data_field::<u16>(0, 3);
+            __rt::set_enum(&self.builder, 1, value, 0);
+        }
+        /// Sets `partialEq`.
+        #[inline]
+        pub fn set_partial_eq(&mut self, _value: ()) {
+            self.builder.set_data_field::<u16>(0, 4);
+        }
+        /// Sets `ord`.
+        #[inline]
+        pub fn set_ord(&mut self, _value: ()) {
+            self.builder.set_data_field::<u16>(0, 5);
+        }
+        /// Sets `partialOrd`.
+        #[inline]
+        pub fn set_partial_ord(&mut self, _value: ()) {
+            self.builder.set_data_field::<u16>(0, 6);
+        }
+        /// Sets `hash`.
+        #[inline]
+        pub fn set_hash(&mut self, _value: ()) {
+            self.builder.set_data_field::<u16>(0, 7);
+        }
+        /// The member of the union that is set.
+        ///
+        /// # Errors
+        /// It is one that this version of the schema does not have.
+        #[inline]
+        pub fn which(self) -> ::core::result::Result<WhichBuilder, __rt::NotInSchema> {
+            ::core::result::Result::Ok(match self.builder.get_data_field::<u16>(0) {
+                0 => Which::Clone(()),
+                1 => Which::Copy(()),
+                2 => Which::Debug(()),
+                3 => Which::Eq(__rt::enumerant(self.builder.get_data_field::<u16>(1))),
+                4 => Which::PartialEq(()),
+                5 => Which::Ord(()),
+                6 => Which::PartialOrd(()),
+                7 => Which::Hash(()),
+                other => return ::core::result::Result::Err(__rt::NotInSchema(other)),
+            })
+        }
+    }
+    __rt::structure! {
+        [] "prelude.capnp:Derived" 0xf8cbdb1854885e3a data 1 pointers 0
+        node __rt::words([0x6000500000000, 0xf8cbdb1854885e3a, 0x100010000000e, 0x8f3e0d3b6f4c1a27, 0x8000000070000, 0, 0xb200000015, 0x170000001d, 0, 0x1c700000025, 0, 0, 0x2e6564756c657270, 0x65443a706e706163, 0x6465766972, 0x1000100000004, 0xb4aad2790b8fa16c, 0x2a00000001, 0x646e694b, 0x4000300000020, 0xffff0000, 0x10000, 0, 0x32000000d1, 0, 0x10003000000cc, 0x10002000000d8, 0xfffe0001, 0x100010000, 0, 0x2a000000d5, 0, 0x10003000000d0, 0x10002000000dc, 0xfffd0002, 0x200010000, 0, 0x32000000d9, 0, 0x10003000000d4, 0x10002000000e0, 0x1fffc0003, 0x300010000, 0, 0x1a000000dd, 0, 0x10003000000d8, 0x10002000000e4, 0xfffb0004, 0x400010000, 0, 0x52000000e1, 0, 0x10003000000e0, 0x10002000000ec, 0xfffa0005, 0x500010000, 0, 0x22000000e9, 0, 0x10003000000e4, 0x10002000000f0, 0xfff90006, 0x600010000, 0, 0x5a000000ed, 0, 0x10003000000ec, 0x10002000000f8, 0xfff80007, 0x700010000, 0, 0x2a000000f5, 0, 0x10003000000f0, 0x10002000000fc, 0x656e6f6c63, 0, 0, 0, 0, 0, 0, 0, 0x79706f63, 0, 0, 0, 0, 0, 0, 0, 0x6775626564, 0, 0, 0, 0, 0, 0, 0, 0x7165, 0xf, 0xb4aad2790b8fa16c, 0, 0, 0xf, 0, 0, 0x456c616974726170, 0x71, 0, 0, 0, 0, 0, 0, 0, 0x64726f, 0, 0, 0, 0, 0, 0, 0, 0x4f6c616974726170, 0x6472, 0, 0, 0, 0, 0, 0, 0, 0x68736168, 0, 0, 0, 0, 0, 0, 0]);
+        members [], [0, 1, 2, 3, 4, 5, 6, 7], [0, 1, 2, 3, 7, 5, 4, 6];
+        types [(), (), (), crate::prelude_capnp::derived::Kind, (), (), (), ()]
+        annotations []
+    }
+
+    /// The enum `prelude.capnp:Derived.Kind`.
+    #[derive(__rt::Clone, __rt::Copy, __rt::Debug, __rt::PartialEq, __rt::Eq, __rt::PartialOrd, __rt::Ord, __rt::Hash)]
+    #[repr(u16)]
+    pub enum Kind {
+        /// `clone`
+        Clone = 0,
+        /// `default`
+        Default = 1,
+    }
+    const _: () = {
+        __rt::enumeration! {
+            Kind 0xb4aad2790b8fa16c [Clone 0, Default 1]
+            node __rt::words([0x6000500000000, 0xb4aad2790b8fa16c, 0x200000016, 0xf8cbdb1854885e3a, 0, 0, 0xda00000015, 0x700000021, 0, 0x370000001d, 0, 0, 0x2e6564756c657270, 0x65443a706e706163, 0x694b2e6465766972, 0x646e, 0x1000100000000, 0x2000100000008, 0, 0x3200000011, 0, 1, 0x4200000009, 0, 0x656e6f6c63, 0x746c7561666564]);
+            annotations []
+        }
+    };
+}
+
 /// The struct `prelude.capnp:Slot`.
 ///
 /// Type parameters that are called as those of the generator.
@@ -712,7 +849,7 @@ pub mod slot {
     use super::__rt;
     pub use self::Which::{Nothing, Text, Source, Value, Node, Both};
     /// The members of the union in `prelude.capnp:Slot`.
-    #[derive(Clone, Copy, Debug)]
+    #[derive(__rt::Clone, __rt::Copy, __rt::Debug)]
     pub enum Which<A0, A1, A2, A3, A4> {
         /// `nothing`
         Nothing(()),

@@ -169,7 +169,7 @@ pub mod box_ {
     }
 
     /// The enum `scopes.capnp:Box.Kind`.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    #[derive(__rt::Clone, __rt::Copy, __rt::Debug, __rt::PartialEq, __rt::Eq, __rt::PartialOrd, __rt::Ord, __rt::Hash)]
     #[repr(u16)]
     pub enum Kind {
         /// `small`
@@ -548,7 +548,7 @@ pub mod shop {
     }
 
     /// The enum `scopes.capnp:Shop.Size`.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    #[derive(__rt::Clone, __rt::Copy, __rt::Debug, __rt::PartialEq, __rt::Eq, __rt::PartialOrd, __rt::Ord, __rt::Hash)]
     #[repr(u16)]
     pub enum Size {
         /// `small`
@@ -810,7 +810,7 @@ pub mod marked {
 }
 
 /// The enum `scopes.capnp:Nothing`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(__rt::Clone, __rt::Copy, __rt::Debug, __rt::PartialEq, __rt::Eq, __rt::PartialOrd, __rt::Ord, __rt::Hash)]
 pub enum Nothing {
 }
 const _: () = {

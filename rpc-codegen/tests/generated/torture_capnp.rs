@@ -513,7 +513,7 @@ pub mod words {
     use super::__rt;
     pub use self::Which::{Self_, Reader_, Builder_, Which_, Owned_, Type, Async};
     /// The members of the union in `torture.capnp:Words`.
-    #[derive(Clone, Copy, Debug)]
+    #[derive(__rt::Clone, __rt::Copy, __rt::Debug)]
     pub enum Which<A0, A1, A2, A3, A4> {
         /// `self`
         Self_(u32),
@@ -1016,7 +1016,7 @@ pub mod words {
     }
 
     /// The enum `torture.capnp:Words.Str`.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    #[derive(__rt::Clone, __rt::Copy, __rt::Debug, __rt::PartialEq, __rt::Eq, __rt::PartialOrd, __rt::Ord, __rt::Hash)]
     #[repr(u16)]
     pub enum Str {
         /// `str`
@@ -1033,7 +1033,7 @@ pub mod words {
     };
 
     /// The enum `torture.capnp:Words.Self`.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    #[derive(__rt::Clone, __rt::Copy, __rt::Debug, __rt::PartialEq, __rt::Eq, __rt::PartialOrd, __rt::Ord, __rt::Hash)]
     #[repr(u16)]
     pub enum Self__ {
         /// `crate`
@@ -1052,7 +1052,7 @@ pub mod words {
     };
 
     /// The enum `torture.capnp:Words.Pipeline`.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    #[derive(__rt::Clone, __rt::Copy, __rt::Debug, __rt::PartialEq, __rt::Eq, __rt::PartialOrd, __rt::Ord, __rt::Hash)]
     #[repr(u16)]
     pub enum Pipeline_ {
         /// `first`
@@ -1074,7 +1074,7 @@ pub mod clashes {
     use super::__rt;
     pub use self::Which::{Call, Kind};
     /// The members of the union in `torture.capnp:Clashes`.
-    #[derive(Clone, Copy, Debug)]
+    #[derive(__rt::Clone, __rt::Copy, __rt::Debug)]
     pub enum Which<A0> {
         /// `call`
         Call(A0),
@@ -1234,7 +1234,7 @@ pub mod clashes {
     }
 
     /// The enum `torture.capnp:Clashes.Kind`.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    #[derive(__rt::Clone, __rt::Copy, __rt::Debug, __rt::PartialEq, __rt::Eq, __rt::PartialOrd, __rt::Ord, __rt::Hash)]
     #[repr(u16)]
     pub enum Kind_ {
         /// `good`
@@ -1545,7 +1545,7 @@ pub mod foo {
     }
 
     /// The enum `torture.capnp:Foo.BarParams`.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    #[derive(__rt::Clone, __rt::Copy, __rt::Debug, __rt::PartialEq, __rt::Eq, __rt::PartialOrd, __rt::Ord, __rt::Hash)]
     #[repr(u16)]
     pub enum BarParams_ {
         /// `a`
@@ -1562,7 +1562,7 @@ pub mod foo {
     };
 
     /// The enum `torture.capnp:Foo.Client`.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    #[derive(__rt::Clone, __rt::Copy, __rt::Debug, __rt::PartialEq, __rt::Eq, __rt::PartialOrd, __rt::Ord, __rt::Hash)]
     #[repr(u16)]
     pub enum Client_ {
         /// `c`
@@ -1582,7 +1582,7 @@ pub mod holder {
     use super::__rt;
     pub use self::Which::{Nothing, Something, Several};
     /// The members of the union in `torture.capnp:Holder`.
-    #[derive(Clone, Copy, Debug)]
+    #[derive(__rt::Clone, __rt::Copy, __rt::Debug)]
     pub enum Which<A0, A1> {
         /// `nothing`
         Nothing(()),
@@ -4808,7 +4808,7 @@ pub mod scope {
     use super::__rt;
     pub use self::Which::{None, Some, Cap};
     /// The members of the union in `torture.capnp:Scope`.
-    #[derive(Clone, Copy, Debug)]
+    #[derive(__rt::Clone, __rt::Copy, __rt::Debug)]
     pub enum Which<A0, A1> {
         /// `none`
         None(()),
@@ -5405,7 +5405,7 @@ pub mod only_caps {
     use super::__rt;
     pub use self::Which::{None, Map, Cell};
     /// The members of the union in `torture.capnp:OnlyCaps`.
-    #[derive(Clone, Copy, Debug)]
+    #[derive(__rt::Clone, __rt::Copy, __rt::Debug)]
     pub enum Which<A0, A1> {
         /// `none`
         None(()),

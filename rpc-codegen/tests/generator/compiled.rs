@@ -14,14 +14,14 @@ use capnp_threads_codegen::{Compiler, GeneratedFile};
 use crate::support::{self, workspace};
 
 /// A crate in a folder that is kept between runs.
-struct Crate {
-    folder: PathBuf,
+pub(crate) struct Crate {
+    pub(crate) folder: PathBuf,
 }
 
 impl Crate {
     /// A crate that depends on the runtime library, and on the generator for its build
     /// script if there is one.
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         let this = Crate { folder };
         let workspace = fs::canonicalize(workspace()).unwrap();
@@ -43,7 +43,7 @@ impl Crate {
     }
 
     /// Leaves a file alone that has this content, so that Cargo sees no change.
-    fn write(&self, path: &str, content: &str) {
+    pub(crate) fn write(&self, path: &str, content: &str) {
         let path = self.folder.join(path);
         if fs::read(&path).is_ok_and(|present| present == content.as_bytes()) {
             return;
@@ -78,7 +78,7 @@ impl Crate {
     }
 
     #[track_caller]
-    fn succeeds(&self, arguments: &[&str]) -> String {
+    pub(crate) fn succeeds(&self, arguments: &[&str]) -> String {
         let output = self.cargo(arguments);
         let report = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{report}");

@@ -68,6 +68,19 @@ fn files_are_written_where_their_schemas_lie_and_only_when_they_change() {
 }
 
 #[test]
+fn the_request_is_kept_where_the_code_is() {
+    if !crate::support::have_compiler("the_request_is_kept_where_the_code_is") {
+        return;
+    }
+    let folder = schemas(&[BASE]);
+    let mut compiler = compiler(folder.path(), &["base.capnp"]);
+    compiler.output_dir(folder.path()).request_file("base.schema").run().unwrap();
+    assert!(folder.path().join("base_capnp.rs").exists());
+    let kept = fs::read(folder.path().join("base.schema")).unwrap();
+    assert_eq!(kept, compiler.request().unwrap());
+}
+
+#[test]
 fn paths_follow_the_options() {
     if !crate::support::have_compiler("paths_follow_the_options") {
         return;
@@ -92,6 +105,33 @@ fn paths_follow_the_options() {
     let renamed = code(only_derived().runtime_path("crate::rpc"));
     assert!(renamed.contains("use crate::rpc::generated as __rt;"));
     assert!(!renamed.contains("capnp_threads"));
+}
+
+#[test]
+fn the_schemas_of_the_library_can_be_imported_and_their_code_is_there() {
+    if !crate::support::have_compiler("the_schemas_of_the_library_can_be_imported") {
+        return;
+    }
+    let own = |name: &str, import: &str| {
+        let text = format!(
+            "@0xb41e2d20f0a9c3dd; using import \"{import}/items.capnp\".Items;
+             interface Search {{ search @0 () -> (found :Items(Text)); }}"
+        );
+        schemas(&[(name, &text), ("own/items.capnp", "@0xb41e2d20f0a9c3de; interface Items(T) {}")])
+    };
+    let code = |folder: &tempfile::TempDir| {
+        let compiler = compiler(folder.path(), &["search.capnp"]);
+        compiler.generate().unwrap().remove(0).code
+    };
+    let folder = own("search.capnp", "/capnp-threads");
+    assert!(code(&folder).contains("::capnp_threads::items_capnp::items::Client<"));
+    // A file of one's own is what it says it is.
+    let folder = own("search.capnp", "own");
+    assert!(code(&folder).contains("crate::items_capnp::items::Client<"));
+    // It can be read like any other.
+    let request =
+        compiler(own("search.capnp", "/capnp-threads").path(), &["search.capnp"]).request();
+    assert!(String::from_utf8_lossy(&request.unwrap()).contains("capnp-threads/items.capnp:Items"));
 }
 
 #[test]

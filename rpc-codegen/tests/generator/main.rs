@@ -34,6 +34,7 @@ mod inheritance;
 mod names;
 mod options;
 mod prelude;
+mod random;
 mod scopes;
 mod streams;
 mod support;

@@ -2,7 +2,9 @@
 
 use capnp_threads::typed::{new_client, unwrap_server};
 
-use crate::prelude_capnp::{self, From, mover, reader, shelf, slot, source, span, span::Unit};
+use crate::prelude_capnp::{
+    self, From, derived, mover, reader, shelf, slot, source, span, span::Unit,
+};
 
 struct Mover;
 
@@ -32,6 +34,19 @@ fn enums_may_be_called_as_traits_and_types() {
     assert_eq!(request.call().unwrap().get().unwrap().get_from().unwrap(), From::There);
     assert!(From::try_from(2).is_err());
     assert_eq!(u16::from(From::There), 1);
+}
+
+#[test]
+fn members_of_unions_may_be_called_as_derived_traits() {
+    let mut message = capnp::message::Builder::new_default();
+    let mut builder = message.init_root::<derived::Builder<'_>>();
+    builder.set_eq(derived::Kind::Default);
+    let kind = match builder.into_reader().which().unwrap() {
+        derived::Eq(kind) => kind.unwrap(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(kind.clone(), derived::Kind::Default);
+    assert!(kind > derived::Kind::Clone);
 }
 
 #[test]

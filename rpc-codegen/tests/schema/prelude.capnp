@@ -42,6 +42,22 @@ struct Span {
   const ok2 :List(Unit) = [metre, from];
 }
 
+struct Derived {
+  # A union whose members, and an enum beside it, are called as traits that are derived.
+
+  union {
+    clone @0 :Void;
+    copy @1 :Void;
+    debug @2 :Void;
+    eq @3 :Kind;
+    partialEq @4 :Void;
+    ord @5 :Void;
+    partialOrd @6 :Void;
+    hash @7 :Void;
+  }
+  enum Kind { clone @0; default @1; }
+}
+
 struct Slot(A0, A1, NODE) {
   # Type parameters that are called as those of the generator.
 

@@ -157,7 +157,7 @@ impl Client {
 
     /// Makes a call and waits for its outcome.
     pub(crate) fn finish(&self, call: Call, time: Time) -> Result<Payload> {
-        let place = self.place(time)?;
+        let place = self.place(time).map_err(Error::not_begun)?;
         let deadline = place.deadline.unwrap_or(Deadline::NEVER);
         // Otherwise effects of other code would stand between the call and its method.
         let own = if effects::may_run() { OwnCall::begin(deadline) } else { None };
@@ -165,7 +165,7 @@ impl Client {
         let pending = place.send(call, By::Caller);
         if let Some(own) = own {
             effects::catch_up();
-            own.run()?;
+            own.run().map_err(Error::unanswered)?;
         }
         pending.end_before(deadline)
     }
@@ -188,8 +188,8 @@ impl Client {
     /// fails, unless the call was not sent: then the stream goes on without it.
     pub(crate) fn stream_within(&self, call: Call, time: Time) -> Result<()> {
         let stream = self.stream();
-        let in_flight = stream.send(call.size())?;
-        let pending = match self.place(time) {
+        let in_flight = stream.send(call.size()).map_err(Error::not_begun)?;
+        let pending = match self.place(time).map_err(Error::not_begun) {
             Ok(place) => place.send(call, By::Timer),
             Err(error) => {
                 in_flight.answered(Some(&error).filter(|error| !error.is_timeout()));
@@ -215,7 +215,7 @@ impl Client {
     /// # Errors
     /// The error of an earlier call of the stream.
     pub(crate) fn stream_from(&self, place: Place, call: Call) -> Result<()> {
-        let in_flight = self.stream().send(call.size())?;
+        let in_flight = self.stream().send(call.size()).map_err(Error::not_begun)?;
         let pending = place.send(call, By::Timer);
         pending.keep_until_done(move |outcome| in_flight.answered(outcome.as_ref().err()));
         Ok(())
@@ -295,6 +295,18 @@ impl Client {
         Some(Place { target, permit, deadline })
     }
 
+    /// As [`place`](Self::place), but goes beyond the limits of the connection rather than
+    /// wait. For what bounds its calls itself.
+    pub(crate) fn place_now(&self) -> Place {
+        let (target, own) = self.destination();
+        let inner = target.innermost_behind();
+        let connection = leads_over(&target, inner.as_ref());
+        let deadline = default_deadline(own, connection);
+        let permit = connection.and_then(|connection| connection.room().try_take());
+        drop(inner);
+        Place { target, permit, deadline }
+    }
+
     /// What brings the calls on this forward.
     fn means(&self) -> Means {
         let (target, _) = self.destination();
@@ -342,7 +354,7 @@ fn default_deadline(
 /// A call that has failed already.
 fn failed(error: Error, hint: Hint) -> Pending {
     let (cell, interest) = CallCell::new(Sink::Here, hint, origin::current());
-    cell.complete(Err(error));
+    cell.complete(Err(error.not_begun()));
     Pending::new(interest)
 }
 
@@ -370,8 +382,9 @@ impl Place {
                     return failed(error, hint);
                 }
             }
-            Some(_) => cell.is_up_to_the_caller(),
+            Some(_) => cell.is_up_to_the_caller(self.deadline.unwrap_or(Deadline::NEVER)),
         }
+        cell.begin_span(&self.target, interface_id, method_id);
         let request = CallRequest {
             interface: interface_id,
             method: method_id,

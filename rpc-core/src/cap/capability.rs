@@ -38,8 +38,18 @@ pub(crate) trait Capability: Any + Send + Sync {
         None
     }
 
+    /// Whether this is, for good, a capability that the peer of its connection hosts.
+    fn is_settled_import(&self) -> bool {
+        false
+    }
+
     /// The capability behind this one, if this one only stands in front of another.
     fn behind(&self) -> Option<Client> {
+        None
+    }
+
+    /// The object of this process of which this is the outside.
+    fn object(&self) -> Option<Client> {
         None
     }
 
@@ -57,6 +67,16 @@ pub(crate) trait Capability: Any + Send + Sync {
     /// Takes over the stream of a promise that has resolved to this capability.
     fn adopt_stream(&self, stream: Arc<Stream>) {
         drop(stream);
+    }
+
+    /// Whether this is connected again after its connection was lost.
+    fn comes_back(&self) -> bool {
+        false
+    }
+
+    /// Whether this leads nowhere until it is connected again.
+    fn is_unconnected(&self) -> bool {
+        false
     }
 
     // ---- Resolution

@@ -118,7 +118,7 @@ impl Client {
         let (mut client, mut delivery) = (self, delivery);
         loop {
             let Some(kind) = client.0 else {
-                return delivery.fail(&Error::failed("called a null capability"));
+                return delivery.answer_for_null();
             };
             match kind.accept(delivery) {
                 Ok(()) => return,
@@ -170,6 +170,24 @@ impl Client {
         }
     }
 
+    /// Describes what this leads to, for people.
+    pub(crate) fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.shortened().kind() {
+            Some(kind) => kind.describe(f),
+            None => f.write_str("null"),
+        }
+    }
+
+    /// The object of this process of which this very reference is the outside.
+    pub(super) fn object(&self) -> Option<Client> {
+        self.kind()?.object()
+    }
+
+    /// Whether this very reference is, for good, a capability that a peer hosts.
+    pub(super) fn is_settled_import(&self) -> bool {
+        self.kind().is_some_and(Capability::is_settled_import)
+    }
+
     /// The connection over which a call would be sent now.
     pub(crate) fn connection(&self) -> Option<&dyn Connection> {
         self.kind()?.connection()
@@ -193,6 +211,16 @@ impl Client {
             }
         }
         client
+    }
+
+    /// Whether this is connected again after its connection was lost.
+    pub(crate) fn comes_back(&self) -> bool {
+        self.shortened().kind().is_some_and(Capability::comes_back)
+    }
+
+    /// Whether this leads nowhere until it is connected again.
+    pub(super) fn is_unconnected(&self) -> bool {
+        self.innermost().kind().is_some_and(Capability::is_unconnected)
     }
 
     /// Whether calls fail because a connection has ended.
@@ -303,10 +331,7 @@ impl Eq for Client {}
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Client(")?;
-        match self.shortened().kind() {
-            Some(kind) => kind.describe(f)?,
-            None => f.write_str("null")?,
-        }
+        self.describe(f)?;
         f.write_str(")")
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::client::Client;
 use super::payload::Outcome;
+use super::watch::Endings;
 use crate::error::Error;
 use crate::flow::FlowController;
 use crate::ids::{AnswerId, ExportId, Serial};
@@ -28,10 +29,16 @@ pub(crate) trait Connection: Send + Sync {
     /// A window for one more stream. May be called under a lock.
     fn flow_controller(&self) -> Box<dyn FlowController>;
 
+    /// Those who are told of the connection's end. May be called under a lock.
+    fn endings(&self) -> &Endings;
+
     // ---- For calls that the peer has made
 
     /// Who the peer is, as far as the transport knows.
     fn peer(&self) -> &PeerDescription;
+
+    /// The number by which the connection is known in this process.
+    fn number(&self) -> u64;
 
     /// The application's handle on the connection, of a type that the runtime knows.
     /// `None` once the application has dropped it.
@@ -100,6 +107,12 @@ pub(crate) fn is_same(
 pub(crate) trait Question: Send + Sync {
     /// What ends waits for the answer: Note [progress]. May be called under a lock.
     fn means(&self) -> Means;
+
+    /// The question's id. May be called under a lock.
+    fn number(&self) -> u32;
+
+    /// The number of the question's connection. May be called under a lock.
+    fn connection(&self) -> u64;
 
     /// Whom the question was sent to. May be called under a lock.
     fn peer(&self) -> &PeerDescription;

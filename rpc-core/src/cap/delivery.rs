@@ -1,5 +1,6 @@
 //! What travels to a capability, and its route.
 
+use std::any::Any;
 use std::sync::{Arc, Weak};
 
 use crate::budget::Charge;
@@ -8,11 +9,12 @@ use crate::cap::client::Client;
 use crate::cap::connection::{self, Connection};
 use crate::cap::effects::{self, Effect};
 use crate::cap::payload::Payload;
+use crate::cap::sameness::number::{Answer, NULL, Number};
 use crate::error::Error;
-use crate::wire::{self, Path};
+use crate::wire::{self, JoinKey, Nonce, Path};
 use crate::work::room::Permit;
 
-/// A call or a disembargo on its way to a capability. Deliveries to one capability
+/// A call, a disembargo or a question on its way to a capability. Deliveries to one capability
 /// arrive in the order in which they were handed over.
 pub(crate) enum Delivery {
     Call(CallRequest),
@@ -20,6 +22,43 @@ pub(crate) enum Delivery {
     /// message to that peer where these calls leave towards the peer. See
     /// Note [embargo].
     Disembargo(Echo),
+    /// A disembargo of a recipient for the Accept that it has sent to the host: it follows
+    /// the calls before it to the host. See Note [handoff].
+    Lift(Lift),
+    /// The question whether it is the same as other capabilities. No order is kept between
+    /// this and anything else. See Note [join].
+    Join(JoinRequest),
+}
+
+/// The end of an embargo, on its way through an introducer.
+pub(crate) struct Lift {
+    /// What was provided at the host, of a type that the connection to it knows; `None` if
+    /// another vat has provided it, and this leads to the vine of that vat.
+    pub(crate) provide: Option<Arc<dyn Any + Send + Sync>>,
+    pub(crate) embargo: wire::AcceptEmbargo,
+}
+
+/// A Join on its way to a capability.
+pub(crate) struct JoinRequest {
+    pub(crate) key: JoinKey,
+    /// The cell that gets the answer.
+    pub(crate) cell: Arc<CallCell>,
+}
+
+impl JoinRequest {
+    /// Answers for a capability of this vat.
+    pub(crate) fn answer(self, number: &Number) {
+        self.answer_by(|nonce| number.answer_to(nonce));
+    }
+
+    fn answer_by(self, name: impl FnOnce(&Nonce) -> Result<Answer, Error>) {
+        let answer = match &self.key {
+            JoinKey::Nonce(nonce) => name(nonce).map(|name| Payload::of_bytes(&name)),
+            // All parts are sent to the host of an import.
+            JoinKey::Part(_) => Err(Error::failed("what is to be compared has moved meanwhile")),
+        };
+        effects::defer(Effect::Complete(self.cell, answer));
+    }
 }
 
 /// A call that no object and no connection has taken yet.
@@ -44,32 +83,77 @@ pub(crate) enum Tail {
     Allowed,
 }
 
+impl Tail {
+    /// The error of a call that failed on its way to an object.
+    pub(crate) fn failed(self, error: Error) -> Error {
+        match self {
+            Tail::No => error.not_begun(),
+            // The method that passed the call on has begun.
+            Tail::Allowed => error.answered(),
+        }
+    }
+}
+
 impl Delivery {
-    /// Fails the delivery: it leads nowhere.
+    /// Fails the delivery: it leads nowhere, and no method has begun to run for it.
     pub(crate) fn fail(self, error: &Error) {
         match self {
             // This is deferred: calls may wait in this call's fields, other calls in
             // the fields of those, and so on.
             Delivery::Call(call) => {
-                effects::defer(Effect::Complete(call.cell, Err(error.clone())));
+                let error = call.tail.failed(error.clone());
+                effects::defer(Effect::Complete(call.cell, Err(error)));
             }
             Delivery::Disembargo(echo) => echo.refuse(),
+            // What it would have lifted ends with the connection to the host.
+            Delivery::Lift(_) => {}
+            Delivery::Join(join) => {
+                effects::defer(Effect::Complete(join.cell, Err(error.clone())));
+            }
+        }
+    }
+
+    /// Answers for null, at which this has arrived.
+    pub(crate) fn answer_for_null(self) {
+        match self {
+            Delivery::Join(join) => join.answer_by(|_| Ok(NULL)),
+            other => other.fail(&Error::failed("called a null capability")),
+        }
+    }
+
+    /// The call. A Join is answered as by a capability of this vat with this number. Anything
+    /// else is refused: no peer was told that the capability which it has reached is one of its
+    /// own.
+    pub(crate) fn call_or_answer(self, number: &Number) -> Option<CallRequest> {
+        match self {
+            Delivery::Call(call) => Some(call),
+            Delivery::Join(join) => {
+                join.answer(number);
+                None
+            }
+            other @ (Delivery::Disembargo(_) | Delivery::Lift(_)) => {
+                other.fail(&cancelled());
+                None
+            }
         }
     }
 
     /// Whether the delivery is no longer wanted.
     pub(crate) fn is_cancelled(&self) -> bool {
-        match self {
-            Delivery::Call(call) => call.cell.is_cancelled(),
-            Delivery::Disembargo(_) => false,
-        }
+        self.cell().is_some_and(|cell| cell.is_cancelled())
     }
 
     /// Whether the delivery need not reach its object any more.
     pub(crate) fn is_unwanted(&self) -> bool {
+        self.cell().is_some_and(|cell| cell.is_unwanted())
+    }
+
+    /// What gets the answer, and is told where this waits.
+    pub(crate) fn cell(&self) -> Option<&Arc<CallCell>> {
         match self {
-            Delivery::Call(call) => call.cell.is_unwanted(),
-            Delivery::Disembargo(_) => false,
+            Delivery::Call(call) => Some(&call.cell),
+            Delivery::Join(join) => Some(&join.cell),
+            Delivery::Disembargo(_) | Delivery::Lift(_) => None,
         }
     }
 }

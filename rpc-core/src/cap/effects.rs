@@ -78,7 +78,7 @@ pub(crate) enum Effect {
     /// Note [deadlines].
     Limit(Arc<CallCell>, Duration),
     /// Settle a call with the outcome of another one.
-    TakeFrom(Arc<CallCell>, Arc<Interest>),
+    TakeFrom(Arc<CallCell>, Interest),
     /// Refuse a disembargo that leads nowhere.
     Refuse(Echo),
     /// Tell a watcher of a promise that the promise is resolved.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::client::Client;
+use crate::error::Result;
 
 /// Every kind of client: the generated ones, and the untyped [`Client`].
 ///
@@ -17,6 +18,16 @@ pub trait FromClient: Clone + Send + Sync + 'static {
 
     /// The capability without its type, by reference.
     fn as_client(&self) -> &Client;
+
+    /// Whether this and another client refer to the same object, in whichever vat it is. Blocks
+    /// if that has to be asked: see [`Client::same_object`], where there are also variants with
+    /// a time limit, and one that does not block.
+    ///
+    /// # Errors
+    /// Those of [`Client::same_object`].
+    fn same_object<C: FromClient>(&self, other: &C) -> Result<bool> {
+        self.as_client().same_object(other.as_client())
+    }
 
     /// The same capability, with a time limit for each call that is made through the
     /// returned client: see [`Client::with_timeout`].

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::call::CallCell;
+use super::call::{CallCell, Ending};
 use super::client::Client;
 use super::connection::Connection;
 use super::delivery::{CallRequest, Delivery, Tail, cancelled};
+use super::interface::Method;
 use super::object::LocalObject;
 use super::payload::Payload;
 use crate::error::{Error, Result};
@@ -55,9 +56,14 @@ impl IncomingCall {
         self.method
     }
 
+    /// The method, with its name if its interface is known in this process.
+    pub fn method(&self) -> Method {
+        Method::of(self.interface, self.method)
+    }
+
     /// The object that is called: for an object that gives itself to others.
     pub fn this(&self) -> Client {
-        Client::of(Arc::clone(&self.object))
+        self.object.as_called()
     }
 
     /// Who calls: the peer at the other end of the connection over which the call came,
@@ -100,6 +106,14 @@ impl IncomingCall {
         self.cancellation().on_cancel(closure);
     }
 
+    /// Runs a closure on a worker once the call is over, whatever way it ends: with
+    /// results, an error, a tail call, a cancellation or a disconnect. It does not matter
+    /// who answers the call: this object, another one to which the call is passed on, or a
+    /// peer. Several closures may be added.
+    pub fn on_answer(&self, closure: impl FnOnce(Ending) + Send + 'static) {
+        self.cell.observe(Some(Arc::clone(self.object.executor())), Box::new(closure));
+    }
+
     /// The part of the call that reports its cancellation.
     pub(crate) fn cancellation(&self) -> Cancellation {
         Cancellation { cell: Arc::clone(&self.cell), executor: Arc::clone(self.object.executor()) }
@@ -133,7 +147,15 @@ impl IncomingCall {
         // The parameters' capabilities are dropped before the caller learns of the end,
         // so that their release is counted by then.
         self.params = None;
-        self.cell.complete(outcome);
+        // The method may have the error from a call of its own.
+        self.cell.complete(outcome.map_err(Error::answered));
+    }
+
+    /// Answers a call for which no method has run.
+    pub(crate) fn refuse(mut self, error: Error) {
+        self.reply = Reply::Given;
+        self.params = None;
+        self.cell.complete(Err(error.not_begun()));
     }
 
     /// As [`respond`](Self::respond), where the method has returned.
@@ -161,6 +183,37 @@ impl IncomingCall {
         self.tail_call(target, interface, method, params);
     }
 
+    /// Passes the call on as [`forward`](Self::forward) does, and runs a closure on a worker
+    /// once it is over, as [`on_answer`](Self::on_answer) does.
+    ///
+    /// ```
+    /// # use std::any::Any;
+    /// use capnp_threads_core::Client;
+    /// use capnp_threads_core::untyped::{Dispatch, Ending, IncomingCall};
+    ///
+    /// /// Logs the calls of another object.
+    /// struct Logger(Client);
+    ///
+    /// impl Dispatch for Logger {
+    ///     fn dispatch(&self, call: IncomingCall) {
+    ///         let method = call.method();
+    ///         call.forward_and(&self.0, move |ending| match ending {
+    ///             Ending::Returned(_) => println!("{method} returned"),
+    ///             Ending::Failed(error) => println!("{method} failed: {error}"),
+    ///             other => println!("{method}: {other:?}"),
+    ///         });
+    ///     }
+    ///
+    ///     fn as_any(&self) -> &(dyn Any + Send + Sync) {
+    ///         self
+    ///     }
+    /// }
+    /// ```
+    pub fn forward_and(self, target: &Client, closure: impl FnOnce(Ending) + Send + 'static) {
+        self.on_answer(closure);
+        self.forward(target);
+    }
+
     /// Answers with the outcome of another call, without waiting for it.
     ///
     /// If that call goes back to the vat that made this call, its results do not
@@ -183,6 +236,7 @@ impl IncomingCall {
     fn handed_on(&mut self, interface: u64, method: u16, params: Payload) -> Option<Delivery> {
         self.reply = Reply::Given;
         self.params = None;
+        self.cell.is_passed_on();
         let delivery = Delivery::Call(CallRequest {
             interface,
             method,
@@ -222,7 +276,7 @@ impl IncomingCall {
     fn give_up(&mut self, error: Error) {
         if self.reply == Reply::Owed && !PanicScope::will_answer(&self.cell) {
             self.params = None;
-            self.cell.complete(Err(error));
+            self.cell.complete(Err(error.answered()));
         }
         self.reply = Reply::Given;
     }

@@ -51,13 +51,13 @@ struct State {
     next_place: u64,
     watchers: Vec<Watcher>,
     /// Keeps the call alive to which this field belongs, until the promise is resolved.
-    parent: Option<Arc<Interest>>,
+    parent: Option<Interest>,
     /// What will resolve the promise, such as a wrapper, if nothing else keeps that alive.
     resolver: Option<Arc<dyn Any + Send + Sync>>,
     /// The capability behind the promise, if it is an embargo: see Note [embargo].
     embargo: Option<Ahead>,
     /// The step that is taken when the promise is first waited for.
-    on_demand: Option<Step>,
+    on_demand: Option<Box<dyn OnDemand>>,
     /// Keeps this promise alive while something waits in its queue, even when
     /// every client was dropped.
     retained: Option<Arc<LocalPromise>>,
@@ -71,7 +71,19 @@ struct Ahead {
     target: Client,
 }
 
-type Step = Box<dyn FnOnce() + Send>;
+/// A step that is taken when a promise is first waited for.
+pub(crate) trait OnDemand: Any + Send {
+    /// Takes it. Called without a lock.
+    fn begin(self: Box<Self>);
+}
+
+struct Closure<F>(F);
+
+impl<F: FnOnce() + Send + 'static> OnDemand for Closure<F> {
+    fn begin(self: Box<Self>) {
+        (self.0)();
+    }
+}
 
 enum Phase {
     Pending,
@@ -82,7 +94,7 @@ enum Phase {
 impl LocalPromise {
     /// A promise that is not resolved yet. `parent` is the call to which the promise
     /// belongs as a field, if there is one.
-    pub(crate) fn new(parent: Option<Arc<Interest>>) -> Arc<Self> {
+    pub(crate) fn new(parent: Option<Interest>) -> Arc<Self> {
         Arc::new(LocalPromise {
             state: Mutex::new(State {
                 phase: Phase::Pending,
@@ -99,11 +111,16 @@ impl LocalPromise {
         })
     }
 
-    /// Keeps `resolver` alive until the promise is resolved. Only one resolver can be
-    /// kept.
+    /// Keeps `resolver` alive until the promise is resolved, which it may be already. Only one
+    /// resolver can be kept: the last one.
     pub(crate) fn keep_until_resolved(&self, resolver: Arc<dyn Any + Send + Sync>) {
-        let before = self.state.lock().resolver.replace(resolver);
-        drop(before);
+        let mut state = self.state.lock();
+        let not_kept = match state.phase {
+            Phase::Resolved(_) => Some(resolver),
+            Phase::Pending | Phase::Draining(_) => state.resolver.replace(resolver),
+        };
+        drop(state);
+        drop(not_kept);
     }
 
     /// An embargo of a connection, in front of `target`.
@@ -116,7 +133,29 @@ impl LocalPromise {
     /// Sets a step that is taken when a call or a watcher first waits for the promise. The
     /// step is dropped when the promise resolves. It runs while no lock is held.
     pub(crate) fn on_demand(&self, step: impl FnOnce() + Send + 'static) {
+        self.takes_on_demand(Closure(step));
+    }
+
+    /// As [`on_demand`](Self::on_demand), for a step that [`before_demand`](Self::before_demand)
+    /// finds.
+    pub(crate) fn takes_on_demand(&self, step: impl OnDemand) {
         self.state.lock().on_demand = Some(Box::new(step));
+    }
+
+    /// Looks at the step of this kind that the promise would take; `None` if there is none, or
+    /// somebody has waited for the promise. `look` must take no lock.
+    pub(crate) fn before_demand<D: OnDemand, R>(&self, look: impl FnOnce(&D) -> R) -> Option<R> {
+        let state = self.state.lock();
+        let step: &dyn Any = state.on_demand.as_deref()?;
+        step.downcast_ref().map(look)
+    }
+
+    /// Takes the step that waits for somebody to need the promise.
+    ///
+    /// Must not be called under a lock.
+    pub(crate) fn demand(&self) {
+        let on_demand = self.state.lock().on_demand.take();
+        begin_step(on_demand);
     }
 
     /// The call to which this field belongs, while neither is resolved.
@@ -183,8 +222,8 @@ impl LocalPromise {
                 std::mem::take(&mut state.queue)
             };
             for delivery in batch.into_values() {
-                if let Delivery::Call(call) = &delivery {
-                    call.cell.left_queue();
+                if let Some(cell) = delivery.cell() {
+                    cell.left_queue();
                 }
                 if delivery.is_cancelled() {
                     delivery.fail(&cancelled());
@@ -198,10 +237,7 @@ impl LocalPromise {
 
 impl Capability for LocalPromise {
     fn accept(self: Arc<Self>, mut delivery: Delivery) -> Result<(), (Client, Delivery)> {
-        let cell = match &delivery {
-            Delivery::Call(call) => Some(Arc::clone(&call.cell)),
-            Delivery::Disembargo(_) => None,
-        };
+        let cell = delivery.cell().cloned();
         let place = {
             let mut state = self.state.lock();
             if let Phase::Resolved(target) = &state.phase {
@@ -248,7 +284,7 @@ impl Capability for LocalPromise {
                 // was in the queue.
                 self.withdraw(place);
             } else if cell.waits_for_itself(&self) {
-                let error = Error::failed("the call waits for its own results");
+                let error = Error::failed("the call waits for its own results").not_begun();
                 effects::defer(Effect::Complete(cell, Err(error)));
             }
         }
@@ -304,9 +340,9 @@ impl Capability for LocalPromise {
     }
 }
 
-fn begin_step(step: Option<Step>) {
+fn begin_step(step: Option<Box<dyn OnDemand>>) {
     if let Some(step) = step {
-        effects::defer(Effect::Do(step));
+        effects::defer(Effect::Do(Box::new(move || step.begin())));
     }
 }
 

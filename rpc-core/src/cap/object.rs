@@ -17,6 +17,7 @@ use super::delivery::{CallRequest, Delivery, cancelled};
 use super::effects::{self, Effect, Inline};
 use super::incoming_call::{IncomingCall, PanicScope};
 use super::mailbox::{Mailbox, Taken};
+use super::sameness::number::Number;
 use super::stream::{Stream, StreamSlot};
 use crate::brand::Brand;
 use crate::error::{Error, Result};
@@ -77,6 +78,22 @@ pub trait Dispatch: Send + Sync + 'static {
 }
 
 /// How many calls of an object run at once.
+///
+/// ```
+/// use capnp_threads_core::{Concurrency, Vat};
+/// use rpc_schema::echo_capnp::echo;
+///
+/// struct Echo;
+///
+/// impl echo::Server for Echo {
+///     // …
+/// }
+///
+/// let vat = Vat::new();
+/// let one_at_a_time: echo::Client = vat.export(Echo);
+/// let all_at_once: echo::Client = vat.export_with(Echo, Concurrency::Concurrent);
+/// # drop((one_at_a_time, all_at_once));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Concurrency {
@@ -106,8 +123,17 @@ pub(crate) struct LocalObject {
     /// The next place in the mailbox.
     next_place: AtomicU64,
     stream: StreamSlot,
+    /// What stands in front of the object for others.
+    front: OnceLock<Box<dyn Front>>,
     /// The error of a streaming call: every later call fails with it, too.
     broken: OnceLock<Error>,
+    number: Number,
+}
+
+/// What stands in front of an object for all who call it.
+pub(crate) trait Front: Send + Sync + 'static {
+    /// The capability that stands in front of the object: the same one while it exists.
+    fn of(&self, object: Client) -> Client;
 }
 
 impl LocalObject {
@@ -129,12 +155,28 @@ impl LocalObject {
             }),
             next_place: AtomicU64::new(0),
             stream: StreamSlot::default(),
+            front: OnceLock::new(),
             broken: OnceLock::new(),
+            number: Number::default(),
         })
     }
 
     pub(super) fn executor(&self) -> &Arc<dyn Executor> {
         &self.executor
+    }
+
+    /// Puts something in front of the object, once, before others have a client of it.
+    pub(crate) fn stand_behind(&self, front: impl Front) {
+        let _ = self.front.set(Box::new(front));
+    }
+
+    /// The object as others call it.
+    pub(crate) fn as_called(self: &Arc<Self>) -> Client {
+        let object = Client::of(Arc::clone(self));
+        match self.front.get() {
+            Some(front) => front.of(object),
+            None => object,
+        }
     }
 
     /// Makes every later call fail with the error of a streaming call. Only the first
@@ -223,20 +265,23 @@ impl LocalObject {
         let cell = Arc::clone(&call.cell);
         let call = IncomingCall::new(call, Arc::clone(self));
         if let Some(error) = self.broken.get() {
-            return call.respond(Err(error.clone()));
+            return call.refuse(error.clone());
         }
         let Some(server) = self.server() else { return };
         let (interface, method) = (call.interface_id(), call.method_id());
         let guard = (PanicScope::enter(&cell), Detached::begin());
+        let entered = cell.enter_span(&**server, interface, method);
         let outcome = panics::catch(|| server.dispatch(call));
         drop(guard);
         if let Err(panicked) = outcome {
             let name = self.known_as();
             let method = panics::catch(|| server.method_name(interface, method)).ok().flatten();
             let error = panic_error(panicked, name.as_deref(), method.as_deref());
-            tell!(ERROR, %error, object = name, method, "a method panicked");
+            let peer = cell.came_over().map(|connection| origin::named(connection.peer()));
+            tell!(ERROR, %error, object = name, method, peer, "a method panicked");
             cell.complete(Err(error));
         }
+        drop(entered);
     }
 }
 
@@ -277,7 +322,7 @@ impl Calls for LocalObject {
     fn refuse(self: Arc<Self>, origin: Origin, error: &Error) {
         let calls = self.mailbox.lock().refuse(origin);
         for call in calls {
-            call.cell.complete(Err(error.clone()));
+            call.cell.complete(Err(call.tail.failed(error.clone())));
         }
     }
 
@@ -297,9 +342,8 @@ impl Calls for LocalObject {
 
 impl Capability for LocalObject {
     fn accept(self: Arc<Self>, delivery: Delivery) -> Result<(), (Client, Delivery)> {
-        match delivery {
-            Delivery::Call(call) => self.enqueue(call),
-            Delivery::Disembargo(echo) => echo.refuse(),
+        if let Some(call) = delivery.call_or_answer(&self.number) {
+            self.enqueue(call);
         }
         Ok(())
     }
@@ -342,7 +386,9 @@ impl Client {
 
     /// The object behind this client, if it is in this process and known by now.
     pub fn local_dispatch(&self) -> Option<Arc<dyn Dispatch>> {
-        self.shortened().kind_as::<LocalObject>()?.server().cloned()
+        let client = self.shortened();
+        let object = client.object().unwrap_or(client);
+        object.kind_as::<LocalObject>()?.server().cloned()
     }
 
     /// The mark of the object behind this client, if the object is in this process, has
@@ -356,7 +402,7 @@ impl Drop for LocalObject {
     fn drop(&mut self) {
         // Dropping the server runs application code: see Note [effects].
         if let Some(server) = self.server.take() {
-            effects::defer(Effect::drop_foreign((server, self.fd.take())));
+            effects::defer(Effect::drop_foreign((server, self.fd.take(), self.front.take())));
         }
     }
 }

@@ -97,6 +97,15 @@ impl Payload {
         builder.finish(if client.is_null() { Vec::new() } else { vec![client] })
     }
 
+    /// Results that consist of bytes.
+    pub(crate) fn of_bytes(bytes: &[u8]) -> Self {
+        let mut builder = PayloadBuilder::for_results();
+        // Bytes can be written wherever there is memory.
+        let written = builder.content().set_as::<capnp::data::Owned>(bytes);
+        debug_assert!(written.is_ok());
+        builder.finish(Vec::new())
+    }
+
     /// The capabilities that the content refers to by index; a null client
     /// stands where there is none.
     pub fn caps(&self) -> &[Client] {
@@ -287,6 +296,21 @@ impl fmt::Debug for Payload {
 }
 
 /// Content that is being built.
+///
+/// ```
+/// use capnp_threads_core::Client;
+/// use capnp_threads_core::capnp::text;
+/// use capnp_threads_core::untyped::PayloadBuilder;
+///
+/// /// Calls a method of which nothing but its numbers is known, with a text.
+/// fn call(object: &Client) -> capnp_threads_core::Result<()> {
+///     let mut params = PayloadBuilder::for_params();
+///     params.content().set_as::<text::Owned>("some text")?;
+///     object.call(0xc879_3007_1e95_c8b3, 0, params.finish(Vec::new())).wait()?;
+///     Ok(())
+/// }
+/// # assert!(call(&Client::null()).is_err());
+/// ```
 pub struct PayloadBuilder {
     builder: Builder<HeapAllocator>,
     carrier: Carrier,

@@ -22,10 +22,10 @@ use crate::work::role;
 ///
 /// As a [`Future`] it needs no runtime of its own; any executor can poll it.
 #[derive(Clone)]
-pub struct Pending(Arc<Interest>);
+pub struct Pending(Interest);
 
 impl Pending {
-    pub(crate) fn new(interest: Arc<Interest>) -> Self {
+    pub(crate) fn new(interest: Interest) -> Self {
         Pending(interest)
     }
 
@@ -68,7 +68,7 @@ impl Pending {
 
     fn wait_before(&self, deadline: Deadline) -> Result<Payload> {
         effects::catch_up();
-        self.0.cell().wait(deadline)?.unwrap_or_else(|| Err(too_late()))
+        self.outcome_before(deadline)?.unwrap_or_else(|| Err(too_late()))
     }
 
     /// Waits for the outcome until the deadline, and then gives the call up.
@@ -76,10 +76,16 @@ impl Pending {
         if let Some(outcome) = self.try_result() {
             return outcome;
         }
-        self.0.cell().wait(deadline)?.unwrap_or_else(|| {
+        self.outcome_before(deadline)?.unwrap_or_else(|| {
             let reason = "the call was not answered in time and was given up";
             Err(Error::timed_out(Timeout::MayHaveRun, reason))
         })
+    }
+
+    /// Waits for the outcome; `None` if the deadline comes first.
+    fn outcome_before(&self, deadline: Deadline) -> Result<Option<Outcome>> {
+        // The call goes on when the wait fails.
+        self.0.cell().wait(deadline).map_err(Error::unanswered)
     }
 
     /// The outcome, if it has arrived. Does not wait.
@@ -109,6 +115,12 @@ impl Pending {
             closure(outcome);
             drop(self);
         }));
+    }
+
+    /// Runs a closure of this library on the thread that brings the outcome. It does not keep
+    /// the call going, and must not wait.
+    pub(crate) fn when_done(&self, closure: impl FnOnce(&Outcome) + Send + 'static) {
+        self.0.cell().tell_when_done(Box::new(closure));
     }
 
     /// The capability that the results will hold at the end of `path`, a list of

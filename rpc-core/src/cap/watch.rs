@@ -1,5 +1,6 @@
-//! Watchers, which are told when a promise resolves.
+//! Watchers, which are told when a promise resolves, or a connection ends.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use super::client::Client;
@@ -8,6 +9,7 @@ use super::effects;
 use super::local_promise::LocalPromise;
 use crate::ids::{ExportId, Serial};
 use crate::memory::GiveBack;
+use crate::sync::Mutex;
 use crate::work::event::Event;
 use crate::work::executor::{Executor, Job};
 
@@ -35,10 +37,10 @@ pub(crate) fn take_off(watchers: &mut Vec<Watcher>, key: &WatchKey<'_>) {
     watchers.give_back(KEPT);
 }
 
-/// A part of this library that waits for a promise, and goes on when the promise has
-/// resolved.
+/// A part of this library that waits for a promise, or for the end of a connection, and
+/// goes on then.
 pub(crate) trait Observer: Send + Sync {
-    /// Tells that the promise has resolved. Must not be called under a lock.
+    /// Tells that it has resolved, or ended. Must not be called under a lock.
     fn tell(self: Arc<Self>);
 }
 
@@ -91,6 +93,57 @@ impl Watcher {
                 std::ptr::addr_eq(own.as_ptr(), *observer)
             }
             _ => false,
+        }
+    }
+}
+
+/// Those who are told when a connection has ended. The lock is a leaf.
+#[derive(Default)]
+pub(crate) struct Endings {
+    state: Mutex<Ending>,
+}
+
+enum Ending {
+    /// The observers, by address.
+    Ahead(BTreeMap<usize, Weak<dyn Observer>>),
+    Over,
+}
+
+impl Default for Ending {
+    fn default() -> Self {
+        Ending::Ahead(BTreeMap::new())
+    }
+}
+
+impl Endings {
+    /// Enters an observer. Returns `false` if the connection has ended.
+    pub(super) fn enter(&self, observer: Weak<dyn Observer>) -> bool {
+        match &mut *self.state.lock() {
+            Ending::Ahead(observers) => {
+                observers.insert(observer.as_ptr().cast::<()>() as usize, observer);
+                true
+            }
+            Ending::Over => false,
+        }
+    }
+
+    /// Takes an observer off.
+    pub(super) fn leave(&self, observer: *const ()) {
+        let mut state = self.state.lock();
+        let gone = match &mut *state {
+            Ending::Ahead(observers) => observers.remove(&(observer as usize)),
+            Ending::Over => None,
+        };
+        drop(state);
+        drop(gone);
+    }
+
+    /// Takes all observers off, for good. They are to be told when what was sent over the
+    /// connection has failed.
+    pub(crate) fn end(&self) -> Vec<Watcher> {
+        match std::mem::replace(&mut *self.state.lock(), Ending::Over) {
+            Ending::Ahead(observers) => observers.into_values().map(Watcher::Observer).collect(),
+            Ending::Over => Vec::new(),
         }
     }
 }

@@ -21,6 +21,13 @@ use ::capnp::private::layout::{StructBuilder, StructReader};
 use ::capnp::schema::StructSchema;
 use ::capnp::traits::FromPointerReader;
 
+// A member of a union may have the name of one of these traits.
+pub use ::core::clone::Clone;
+pub use ::core::cmp::{Eq, Ord, PartialEq, PartialOrd};
+pub use ::core::fmt::Debug;
+pub use ::core::hash::Hash;
+pub use ::core::marker::Copy;
+
 pub use ::capnp::introspect::{Introspect, Type};
 pub use ::capnp::private::arena::GeneratedCodeArena as Arena;
 pub use ::capnp::traits::{FromPointerBuilder, Owned, SetterInput};

@@ -51,7 +51,11 @@ impl fmt::Display for ErrorKind {
 /// `Debug`, because that is how an error is printed that `main` returns; `{:#?}` prints
 /// all that is known.
 #[derive(Clone)]
-pub struct Error(Arc<Inner>);
+pub struct Error {
+    inner: Arc<Inner>,
+    /// This differs between calls that fail for the same reason.
+    carried_out: CarriedOut,
+}
 
 struct Inner {
     kind: ErrorKind,
@@ -77,6 +81,20 @@ enum Cause {
     Timeout(Timeout),
 }
 
+/// Whether a call that failed may have been carried out: whether it may be made again.
+/// See [`Error::carried_out`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CarriedOut {
+    /// It has not begun. Making it again does nothing twice.
+    No,
+    /// It was sent, and no answer has come. It may have been carried out, or still be under
+    /// way: only what may be done twice may be done again.
+    Maybe,
+    /// The callee has answered with this error, which says what has been done.
+    Answered,
+}
+
 /// How far something had come when the time for it was over: whether it may be tried
 /// again. See [`Error::timeout`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -93,7 +111,7 @@ impl Error {
     /// An error of the given kind. `reason` should tell the reader what to do.
     #[track_caller]
     pub fn new(kind: ErrorKind, reason: impl Into<String>) -> Self {
-        Error(Arc::new(Inner {
+        Error::of(Inner {
             kind,
             reason: reason.into(),
             trace: String::new(),
@@ -102,7 +120,11 @@ impl Error {
             cause: Cause::Usual,
             held: None,
             location: Some(Location::caller()),
-        }))
+        })
+    }
+
+    fn of(inner: Inner) -> Self {
+        Error { inner: Arc::new(inner), carried_out: CarriedOut::Answered }
     }
 
     /// A failure that trying again will not mend.
@@ -138,8 +160,7 @@ impl Error {
     ) -> Self {
         let (internal, cause) = (String::new(), Cause::Usual);
         let (held, location) = (None, None);
-        let inner = Inner { kind, reason, trace, details, internal, cause, held, location };
-        Error(Arc::new(inner))
+        Error::of(Inner { kind, reason, trace, details, internal, cause, held, location })
     }
 
     /// The error of a wait that ended because the call of its method was cancelled and
@@ -148,12 +169,68 @@ impl Error {
     pub(crate) fn cancelled() -> Self {
         Self::failed("the call that this method runs for was cancelled")
             .change(|inner| inner.cause = Cause::Cancellation)
+            .unanswered()
     }
 
     /// The error of something for which the time was over. Its kind is `Overloaded`.
     #[track_caller]
     pub fn timed_out(how_far: Timeout, reason: impl Into<String>) -> Self {
-        Self::overloaded(reason).change(|inner| inner.cause = Cause::Timeout(how_far))
+        let error = Self::overloaded(reason).change(|inner| inner.cause = Cause::Timeout(how_far));
+        match how_far {
+            Timeout::NeverSent => error.not_begun(),
+            Timeout::MayHaveRun => error.unanswered(),
+        }
+    }
+
+    /// Whether the call that failed with this error may have been carried out.
+    ///
+    /// This is about the call that returned the error. A method that returns the error of
+    /// a call of its own answers with it, so its caller finds [`CarriedOut::Answered`];
+    /// peers are told kind and reason alone. An error that is not that of a call says
+    /// `Answered`, too.
+    ///
+    /// ```
+    /// use capnp_threads_core::reconnect::CarriedOut;
+    /// use capnp_threads_core::{Error, ErrorKind};
+    ///
+    /// /// Whether to make a call again that must not be carried out twice.
+    /// fn may_be_repeated(error: &Error) -> bool {
+    ///     match error.carried_out() {
+    ///         CarriedOut::No => error.kind() != ErrorKind::Failed,
+    ///         // The callee refused it.
+    ///         CarriedOut::Answered => error.kind() == ErrorKind::Overloaded,
+    ///         _ => false,
+    ///     }
+    /// }
+    ///
+    /// # let client = capnp_threads_core::Client::broken(Error::disconnected("gone"));
+    /// # let empty = capnp_threads_core::untyped::Payload::empty().clone();
+    /// let error = client.call(0, 0, empty).wait().unwrap_err();
+    /// assert!(may_be_repeated(&error));
+    /// ```
+    pub fn carried_out(&self) -> CarriedOut {
+        if self.is_draining() { CarriedOut::No } else { self.carried_out }
+    }
+
+    /// The same error, for a call that has not begun.
+    #[must_use]
+    pub(crate) fn not_begun(mut self) -> Self {
+        self.carried_out = CarriedOut::No;
+        self
+    }
+
+    /// The same error, for a call that was sent and not answered.
+    #[must_use]
+    pub(crate) fn unanswered(mut self) -> Self {
+        self.carried_out = CarriedOut::Maybe;
+        self
+    }
+
+    /// The same error, with which a callee answers.
+    #[must_use]
+    pub(crate) fn answered(mut self) -> Self {
+        self.carried_out = CarriedOut::Answered;
+        self
     }
 
     /// Whether this process gave up because the time that it allowed was over. The
@@ -182,7 +259,7 @@ impl Error {
     /// assert!(!may_be_repeated(&Error::timed_out(Timeout::MayHaveRun, "no answer")));
     /// ```
     pub fn timeout(&self) -> Option<Timeout> {
-        match self.0.cause {
+        match self.inner.cause {
             Cause::Timeout(how_far) => Some(how_far),
             Cause::Usual | Cause::Cancellation => None,
         }
@@ -211,22 +288,22 @@ impl Error {
     /// The error's kind is `Failed`; a peer that is told the error cannot see the
     /// difference.
     pub fn is_cancellation(&self) -> bool {
-        self.0.cause == Cause::Cancellation
+        self.inner.cause == Cause::Cancellation
     }
 
     fn change(&self, change: impl FnOnce(&mut Inner)) -> Self {
         let mut inner = Inner {
             kind: self.kind(),
             reason: self.reason().into(),
-            trace: self.0.trace.clone(),
-            details: self.0.details.clone(),
-            internal: self.0.internal.clone(),
-            cause: self.0.cause,
-            held: self.0.held.as_ref().map(Charge::again),
-            location: self.0.location,
+            trace: self.inner.trace.clone(),
+            details: self.inner.details.clone(),
+            internal: self.inner.internal.clone(),
+            cause: self.inner.cause,
+            held: self.inner.held.as_ref().map(Charge::again),
+            location: self.inner.location,
         };
         change(&mut inner);
-        Error(Arc::new(inner))
+        Error { inner: Arc::new(inner), carried_out: self.carried_out }
     }
 
     /// The same error, for which this is charged as long as it is kept.
@@ -243,7 +320,7 @@ impl Error {
 
     /// Detail that is not for peers; empty when there is none.
     pub fn internal(&self) -> &str {
-        &self.0.internal
+        &self.inner.internal
     }
 
     /// The same error with a trace: where the error happened, in a form that only
@@ -262,13 +339,13 @@ impl Error {
 
     /// How a caller should react.
     pub fn kind(&self) -> ErrorKind {
-        self.0.kind
+        self.inner.kind
     }
 
     /// What happened, for people. An error that was received carries the text
     /// that its origin wrote, with no prefix added on the way.
     pub fn reason(&self) -> &str {
-        &self.0.reason
+        &self.inner.reason
     }
 
     /// The same error with the reason, trace and details that a peer will be told.
@@ -291,13 +368,13 @@ impl Error {
     /// a peer sent it. Peers are not told, unless a [trace
     /// encoder](crate::ConnConfig::trace_encoder) does so.
     pub fn location(&self) -> Option<&'static Location<'static>> {
-        self.0.location
+        self.inner.location
     }
 
     /// Where the error happened, in a form that people read; empty when its origin gave
     /// no trace.
     pub fn trace(&self) -> &str {
-        &self.0.trace
+        &self.inner.trace
     }
 
     /// The detail stored under `id`, if its origin attached one.
@@ -307,7 +384,7 @@ impl Error {
 
     /// All details, in the order in which they were attached.
     pub fn details(&self) -> impl ExactSizeIterator<Item = (u64, &[u8])> {
-        self.0.details.iter().map(|(id, data)| (*id, data.as_slice()))
+        self.inner.details.iter().map(|(id, data)| (*id, data.as_slice()))
     }
 }
 
@@ -318,11 +395,12 @@ impl fmt::Debug for Error {
         }
         let mut out = f.debug_struct("Error");
         out.field("kind", &self.kind()).field("reason", &self.reason());
+        out.field("carried_out", &self.carried_out());
         if !self.trace().is_empty() {
             out.field("trace", &self.trace());
         }
-        if !self.0.details.is_empty() {
-            out.field("details", &self.0.details.len());
+        if !self.inner.details.is_empty() {
+            out.field("details", &self.inner.details.len());
         }
         out.finish()
     }

@@ -24,6 +24,19 @@ const FULL_ROUNDS: u32 = 3;
 ///   than 5/4 and shrinking to no less than 7/8 of itself in a round.
 ///
 /// The window stays between 16 KiB and 256 MiB.
+///
+/// ```
+/// use std::time::Duration;
+/// use capnp_threads_core::flow::{AdaptiveWindow, FlowController};
+///
+/// let mut window = AdaptiveWindow::new(64 << 10);
+/// assert_eq!(window.window(), 64 << 10);
+/// // As the stream tells it what is sent, and when that is answered:
+/// let (sent, answered) = (Duration::ZERO, Duration::from_millis(20));
+/// window.sent(64 << 10, sent);
+/// window.answered(64 << 10, sent, answered);
+/// assert!(window.window() >= 16 << 10);
+/// ```
 #[derive(Clone, Debug)]
 pub struct AdaptiveWindow {
     window: u64,

@@ -29,6 +29,12 @@ pub trait FlowController: Send + 'static {
 }
 
 /// A window whose size never changes.
+///
+/// ```
+/// use capnp_threads_core::flow::{FixedWindow, FlowController};
+///
+/// assert_eq!(FixedWindow::new(1 << 20).window(), 1 << 20);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FixedWindow {
     bytes: u64,
@@ -53,6 +59,18 @@ impl FlowController for FixedWindow {
 
 /// A window whose size is asked for each time. An example is the size of the operating
 /// system's buffer for the socket.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use capnp_threads_core::flow::{FlowController, VariableWindow};
+///
+/// let size = Arc::new(AtomicU64::new(1000));
+/// let asked = Arc::clone(&size);
+/// let window = VariableWindow::new(move || asked.load(Ordering::Relaxed));
+/// size.store(2000, Ordering::Relaxed);
+/// assert_eq!(window.window(), 2000);
+/// ```
 #[derive(Clone)]
 pub struct VariableWindow {
     bytes: Arc<dyn Fn() -> u64 + Send + Sync>,
@@ -78,6 +96,16 @@ impl fmt::Debug for VariableWindow {
 }
 
 /// The kind of window that the streams of a connection get.
+///
+/// ```
+/// use capnp_threads_core::ConnConfig;
+/// use capnp_threads_core::flow::{FixedWindow, FlowControl};
+///
+/// let over_a_slow_way = FlowControl::Adaptive { initial: 16 << 10 };
+/// let config = ConnConfig::new().flow_control(over_a_slow_way);
+/// let config = config.flow_control(FlowControl::Fixed(FixedWindow::new(1 << 20)));
+/// # drop(config);
+/// ```
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum FlowControl {

@@ -27,7 +27,7 @@ use std::sync::{Arc, Weak};
 use crate::cap::client::Client;
 use crate::cap::connection::{self, Connection};
 use crate::cap::crossing::Heading;
-use crate::cap::delivery::{CallRequest, Delivery, Tail};
+use crate::cap::delivery::{CallRequest, Delivery, Route, Tail};
 use crate::cap::effects::{self, Effect};
 use crate::cap::incoming_call::IncomingCall;
 use crate::cap::local_promise::LocalPromise;
@@ -37,7 +37,7 @@ use crate::error::Error;
 use crate::fd::SharedFd;
 use crate::memory::GiveBack;
 use crate::protocol::border::deliver_past_border;
-use crate::protocol::{Border, Machine};
+use crate::protocol::{Border, Machine, Onward};
 use crate::sync::Mutex;
 
 /// `Persistent.save`
@@ -118,7 +118,7 @@ impl Border for Gateway {
     fn stops(&self, delivery: &Delivery) -> bool {
         match delivery {
             Delivery::Call(call) => (call.interface, call.method) == SAVE,
-            Delivery::Disembargo(_) => false,
+            Delivery::Disembargo(_) | Delivery::Lift(_) | Delivery::Join(_) => false,
         }
     }
 
@@ -130,7 +130,21 @@ impl Border for Gateway {
         self.redirect(IMPORT, bypass, delivery);
     }
 
-    fn inwards(self: Arc<Self>, machine: &Arc<Machine>, target: Client, delivery: Delivery) {
+    fn inwards(
+        self: Arc<Self>,
+        machine: &Arc<Machine>,
+        target: Client,
+        delivery: Delivery,
+        kept: Option<Route>,
+    ) -> Onward {
+        self.take_in(machine, target, delivery);
+        drop(kept);
+        Onward::GoesOn
+    }
+}
+
+impl Gateway {
+    fn take_in(self: &Arc<Self>, machine: &Arc<Machine>, target: Client, delivery: Delivery) {
         let target = target.shortened();
         if target.is_promise() {
             return self.wait_for(machine, target, Heading::In, delivery);
@@ -248,10 +262,10 @@ impl Dispatch for Inwards {
         match self.machine.upgrade() {
             Some(machine) => {
                 if let Some(delivery) = call.into_delivery() {
-                    Arc::clone(&self.gateway).inwards(&machine, self.target.clone(), delivery);
+                    self.gateway.take_in(&machine, self.target.clone(), delivery);
                 }
             }
-            None => call.respond(Err(Error::disconnected("the connection has ended"))),
+            None => call.refuse(Error::disconnected("the connection has ended")),
         }
     }
 

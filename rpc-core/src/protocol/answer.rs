@@ -39,7 +39,7 @@ pub(crate) struct Answer {
     pub(crate) cell: Arc<CallCell>,
     /// The peer's interest in the outcome. Dropping it cancels the call. Absent once a
     /// question of this side has taken the outcome: then only that question counts.
-    pub(crate) interest: Option<Arc<Interest>>,
+    pub(crate) interest: Option<Interest>,
     pub(crate) state: State,
     pub(crate) results_to: ResultsTo,
     /// What the entry costs the peer.
@@ -74,7 +74,7 @@ impl Answer {
     }
 }
 
-/// Counts the calls of the peer whose outcome is owed, for threads that look without the
+/// Counts what is owed to the peer, such as the outcomes of its calls, for threads that look without the
 /// order lock.
 #[derive(Clone, Default)]
 pub(crate) struct Debts(Arc<AtomicUsize>);

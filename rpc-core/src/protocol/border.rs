@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::dest::Pinned;
 use super::import::ImportRef;
+use super::remote_promise::RemotePromise;
 use super::{Border, Machine};
 use crate::cap::client::Client;
 use crate::cap::delivery::Delivery;
@@ -19,19 +20,31 @@ impl Machine {
     }
 }
 
-/// Makes a delivery that no border stops on its way to a peer.
+/// Makes a delivery that no border stops on its way to a peer. (What is behind another
+/// connection has that connection's border in front of it.)
 ///
 /// Must not be called under a lock.
 pub(crate) fn deliver_past_border(target: Client, delivery: Delivery) {
     let (mut target, mut delivery) = (target, delivery);
-    while let Some(pinned) = target.kind_as::<Pinned>() {
-        match pinned.send(delivery) {
-            Ok(()) => return,
-            Err(next) => (target, delivery) = next,
+    let first = target.connection().map(|connection| std::ptr::from_ref(connection).addr());
+    loop {
+        let here = target.connection().map(|connection| std::ptr::from_ref(connection).addr());
+        if here != first {
+            return target.deliver(delivery);
         }
-    }
-    match target.clone().into_kind_as::<ImportRef>() {
-        Some(import) => import.send(delivery),
-        None => target.deliver(delivery),
+        let sent = if let Some(pinned) = target.kind_as::<Pinned>() {
+            pinned.send(delivery)
+        } else if let Some(promise) = target.clone().into_kind_as::<RemotePromise>() {
+            promise.machine().deliver_through(&promise, delivery)
+        } else if let Some(import) = target.clone().into_kind_as::<ImportRef>() {
+            return import.send(delivery);
+        } else {
+            return target.deliver(delivery);
+        };
+        match sent {
+            Ok(()) => return,
+            // The promise has been resolved, or its place given up.
+            Err((next, back)) => (target, delivery) = (next.shortened(), back),
+        }
     }
 }

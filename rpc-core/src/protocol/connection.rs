@@ -8,6 +8,7 @@ use super::question::QuestionRef;
 use crate::cap::client::Client;
 use crate::cap::connection::{Connection, Question};
 use crate::cap::payload::Outcome;
+use crate::cap::watch::Endings;
 use crate::deadline::TimeLimit;
 use crate::error::Error;
 use crate::flow::FlowController;
@@ -26,6 +27,10 @@ impl Connection for Machine {
         self.settings.call_timeout
     }
 
+    fn endings(&self) -> &Endings {
+        &self.endings
+    }
+
     fn flow_controller(&self) -> Box<dyn FlowController> {
         let flow = &self.settings.flow;
         flow.control.controller(flow.transport.as_ref())
@@ -33,6 +38,10 @@ impl Connection for Machine {
 
     fn peer(&self) -> &PeerDescription {
         &self.settings.peer
+    }
+
+    fn number(&self) -> u64 {
+        self.settings.origin.number()
     }
 
     fn handle(&self) -> Option<Arc<dyn Any + Send + Sync>> {
@@ -92,6 +101,14 @@ impl Connection for Machine {
 }
 
 impl Question for QuestionRef {
+    fn number(&self) -> u32 {
+        self.id().0
+    }
+
+    fn connection(&self) -> u64 {
+        self.machine().settings.origin.number()
+    }
+
     fn means(&self) -> Means {
         self.machine().room().means()
     }

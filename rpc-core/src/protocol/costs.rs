@@ -3,16 +3,19 @@
 use std::mem::size_of;
 
 use super::answer::Answer;
+use super::handoff::Introduced;
+use super::handoff::meetings::Provided;
 use super::held::Item;
 use super::import::{Import, ImportRef};
 use super::named::Named;
-use crate::cap::call::{CallCell, Interest};
+use crate::cap::call::CallCell;
 use crate::cap::client::Client;
 use crate::cap::delivery::{CallRequest, Delivery};
 use crate::cap::local_promise::LocalPromise;
+use crate::protocol::question::Question;
 use crate::protocol::remote_promise::RemotePromise;
 use crate::wire::message::Message as Frame;
-use crate::wire::{self, Content, Descriptor, Descriptors, PromisedAnswer};
+use crate::wire::{self, Content, Descriptor, Descriptors, PromisedAnswer, Token};
 
 /// The two counters of an `Arc`, and what an allocator keeps beside it.
 const ARC: usize = 32;
@@ -28,9 +31,7 @@ const fn place(size: usize) -> usize {
 }
 
 /// A call of the peer, without its parameters.
-pub(crate) const CALL: u64 = (entry(size_of::<Answer>())
-    + (size_of::<CallCell>() + ARC)
-    + (size_of::<Interest>() + ARC)) as u64;
+pub(crate) const CALL: u64 = (entry(size_of::<Answer>()) + (size_of::<CallCell>() + ARC)) as u64;
 
 /// The parameters of a call on their way to an object. The cell is counted here, too,
 /// because a call that is finished may still be under way.
@@ -40,6 +41,19 @@ const UNDER_WAY: usize = size_of::<CallCell>() + ARC + place(size_of::<CallReque
 pub(crate) const IMPORT: u64 = (entry(size_of::<Import>())
     + (size_of::<ImportRef>() + ARC)
     + (size_of::<RemotePromise>() + ARC)) as u64;
+
+/// What a peer provides, or asks for: its entry, and its part of the table of those who meet.
+pub(crate) const PROVISION: u64 = (entry(size_of::<Provided>())
+    + 3 * entry(size_of::<[u64; 16]>())
+    + (size_of::<LocalPromise>() + ARC)
+    + place(size_of::<Item>())) as u64;
+
+/// What a Join takes beside a call: its place among those that wait for each other, and the
+/// comparison, which asks one question.
+pub(crate) const JOIN: u64 = (6 * entry(size_of::<[u64; 16]>())
+    + (size_of::<LocalPromise>() + ARC)
+    + place(size_of::<Item>())) as u64
+    + CALL;
 
 /// A Disembargo that waits.
 const DISEMBARGO: usize = place(size_of::<Item>()) + place(size_of::<Delivery>());
@@ -72,9 +86,19 @@ pub(super) fn named(caps: &Descriptors) -> u64 {
     let cost = |descriptor: &Descriptor| match descriptor {
         Descriptor::ReceiverHosted(_) => NAMED_OURS,
         Descriptor::ReceiverAnswer(answer) => NAMED_OURS + path(answer),
+        Descriptor::ThirdPartyHosted(_, Some(contact)) => NAMED_OURS + contact.size(),
         _ => NAMED,
     };
     caps.descriptors.iter().map(cost).sum::<usize>() as u64
+}
+
+/// A capability of a third vat, until its host has answered: first what leads there, and then
+/// the question, and who waits for the answer.
+pub(super) fn contact(contact: &Token) -> u64 {
+    let promise = size_of::<LocalPromise>() + ARC;
+    let contact = contact.size() + size_of::<Introduced>() + ARC;
+    let asked = entry(size_of::<Question>()) + size_of::<RemotePromise>() + ARC;
+    (promise + contact.max(asked)) as u64
 }
 
 /// Results of this many words, with this many capabilities.

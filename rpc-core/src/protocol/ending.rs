@@ -6,8 +6,8 @@
 //! Then the tables are emptied: every question, every imported promise and every
 //! embargo fails with `disconnected`. Calls of the peer are cancelled, and calls that
 //! were pipelined on them fail, too; calls that were held back are not delivered. What
-//! was in the tables is dropped after the lock is released. Only then do the threads
-//! learn that the connection is over.
+//! was in the tables is dropped after the lock is released. Only then do those who watch
+//! for the end, and the threads, learn that the connection is over.
 
 use std::sync::Arc;
 
@@ -81,7 +81,9 @@ impl Txn<'_> {
         for (id, entry) in machine.questions.take_all() {
             self.free_question(id);
             match entry.state {
-                question::State::Asked(asked) => self.settle_with(asked, Err(error.clone())),
+                question::State::Asked(asked) => {
+                    self.settle_with(asked, Err(error.clone().unanswered()));
+                }
                 question::State::Returned | question::State::Finished { .. } => {}
             }
         }
@@ -106,6 +108,7 @@ impl Txn<'_> {
             }
             self.effect(Effect::drop(answer.left_table()));
         }
+        self.end_handoffs();
         self.drop_held(&error);
         for (id, export) in machine.exports.take_all() {
             self.order.export_ids.release(id.0);
@@ -114,6 +117,9 @@ impl Txn<'_> {
         let offers = std::mem::take(&mut self.order.offers);
         let border = machine.border.lock().take();
         self.effect(Effect::drop_foreign((offers, border)));
+        for watcher in machine.endings.end() {
+            self.effect(Effect::Notify(watcher));
+        }
         self.effect(Effect::Disconnected(Arc::clone(machine) as _));
     }
 }

@@ -9,6 +9,10 @@
 //! Settled, Pending, Resolved ──last reference released, or connection ended──► gone
 //! ```
 //!
+//! A **vine** is Settled, too: an entry of its own for each time that it is sent, which also
+//! keeps what was provided at the host, or the capability whose contact was passed on. See
+//! Note [handoff].
+//!
 //! - **Settled**: an object, or a capability of another connection for which this vat
 //!   stands in.
 //! - **Pending**: a promise; the peer was told so and waits for a Resolve. If the
@@ -31,6 +35,7 @@ use crate::cap::client::Client;
 use crate::cap::delivery::Delivery;
 use crate::cap::effects::{self, Effect};
 use crate::ids::Serial;
+use crate::protocol::handoff::provide::Vine;
 use crate::sync::Mutex;
 
 /// One export.
@@ -48,6 +53,8 @@ pub(crate) enum Kind {
     Settled(Client),
     Pending(Arc<ExportSlot>),
     Resolved(Arc<ExportSlot>),
+    /// What belongs to the vine, and the import to which it leads.
+    Vine(Vine, Client),
 }
 
 impl Export {
@@ -55,7 +62,7 @@ impl Export {
     /// shortened, see Note [described path].
     pub(crate) fn way(&self) -> Client {
         match &self.kind {
-            Kind::Settled(client) => client.clone(),
+            Kind::Settled(client) | Kind::Vine(_, client) => client.clone(),
             Kind::Pending(slot) | Kind::Resolved(slot) => Client::of(Arc::clone(slot)),
         }
     }
@@ -63,7 +70,7 @@ impl Export {
     /// The target of a call that the peer sends to this export now.
     pub(crate) fn target(&self) -> Client {
         match &self.kind {
-            Kind::Settled(client) => client.clone(),
+            Kind::Settled(client) | Kind::Vine(_, client) => client.clone(),
             Kind::Pending(slot) | Kind::Resolved(slot) => slot.target(),
         }
     }

@@ -35,16 +35,22 @@
 //!   join the queue, so nothing is overtaken. The state goes back to Holding when the
 //!   limit is reached.
 //!
+//! The border may delay a call, too ([`Onward::Paused`]). Then the state stays Releasing until
+//! the border lets the call go on, so everything behind it waits. If something behind it
+//! has to be delivered whatever the limit is, the delay is cut short. On a connection with
+//! such a border all deliveries pass the queue.
+//!
 //! A thread that ends a call, and finds that something is held back, releases. This
 //! thread takes words away and then looks at the queue. A thread that holds a call back
 //! adds to the queue and then looks at the words. So one of the two sees what the other
 //! has done.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
+use super::handoff::meetings::Lifted;
 use super::named::Hosted;
-use super::{Abort, Machine, Txn};
+use super::{Abort, Machine, Onward, Pause, Txn};
 use crate::cap::call::{CallCell, Interest, Queue};
 use crate::cap::delivery::{Delivery, Route, cancelled};
 use crate::cap::effects::{self, Effect};
@@ -92,6 +98,10 @@ pub(super) struct Held {
     forced: u64,
     bytes: u64,
     phase: Phase,
+    /// The place of the delivery that was taken out last.
+    taken: u64,
+    /// The call that the border delays, perhaps.
+    pause: Option<Weak<dyn Pause>>,
     /// The calls that the peer has finished, but still wants to be delivered.
     arriving: Arc<Roster>,
 }
@@ -113,7 +123,9 @@ pub(super) enum Item {
     /// A promise that leads to a place of this side from here on.
     Lead(Arc<LocalPromise>, Hosted),
     /// The outcome of a call that came back, for the call that asked for it.
-    Take(Arc<CallCell>, Arc<Interest>),
+    Take(Arc<CallCell>, Interest),
+    /// The end of an embargo of what the peer has provided: Note [handoff].
+    Lift(Lifted),
 }
 
 /// The memory that an [`Item`] other than a delivery takes, roughly.
@@ -127,7 +139,7 @@ impl Item {
     fn bytes(&self) -> u64 {
         match self {
             Item::Delivery { words, .. } => 8 * words,
-            Item::Lead(..) | Item::Take(..) => ITEM_BYTES,
+            Item::Lead(..) | Item::Take(..) | Item::Lift(_) => ITEM_BYTES,
         }
     }
 }
@@ -173,27 +185,50 @@ impl Machine {
         if self.load.held() == 0 || !self.transact(|txn| txn.begin_to_release()) {
             return;
         }
+        self.go_on_releasing();
+    }
+
+    /// Goes on delivering, as the one thread that does.
+    ///
+    /// Must not be called under a lock.
+    // The methods themselves are for one lifetime only.
+    #[allow(clippy::redundant_closure_for_method_calls)]
+    pub(crate) fn go_on_releasing(self: &Arc<Self>) {
         while let Some(item) = self.transact(|txn| txn.next_held()) {
             match item {
                 Item::Lead(promise, place) => self.lead(&promise, place),
                 Item::Take(cell, other) => cell.take_from(other),
+                Item::Lift(lifted) => self.lift(lifted),
                 Item::Delivery { target, delivery, .. } => {
-                    if let Delivery::Call(call) = &delivery {
-                        call.cell.left_queue();
+                    if let Some(cell) = delivery.cell() {
+                        cell.left_queue();
                     }
                     if delivery.is_unwanted() {
                         delivery.fail(&cancelled());
                     } else {
                         let (target, kept) = target.take();
-                        match self.border_for(&delivery) {
-                            Some(border) => border.inwards(self, target, delivery),
-                            None => target.deliver(delivery),
+                        let Some(border) = self.border_for(&delivery) else {
+                            target.deliver(delivery);
+                            drop(kept);
+                            continue;
+                        };
+                        if border.inwards(self, target, delivery, Some(kept)) == Onward::Paused {
+                            return;
                         }
-                        drop(kept);
                     }
                 }
             }
         }
+    }
+
+    /// Notes the call that the border delays, and cuts the delay short if it must be.
+    ///
+    /// Must not be called under a lock.
+    pub(crate) fn is_paused_by(self: &Arc<Self>, pause: Weak<dyn Pause>) {
+        self.transact(|txn| {
+            txn.order.held.pause = Some(pause);
+            txn.cut_pause_short();
+        });
     }
 
     /// Delivers what is held back up to a place, whatever the limit is.
@@ -222,7 +257,7 @@ impl Txn<'_> {
     /// is room for it. `words` is the size of a call.
     pub(super) fn hand_over(&mut self, target: Hosted, delivery: Delivery, words: u64) {
         let free = words == 0 || self.machine.load.has_room();
-        if self.order.held.is_open() && free {
+        if self.order.held.is_open() && free && !self.machine.may_pause {
             self.count(&delivery, words);
             return self.deliver_inwards(target.now, delivery);
         }
@@ -234,7 +269,10 @@ impl Txn<'_> {
         let effect = match (self.machine.border_for(&delivery), target) {
             (Some(border), target) => {
                 let machine = Arc::clone(self.machine);
-                Effect::Do(Box::new(move || border.inwards(&machine, target.client(), delivery)))
+                Effect::Do(Box::new(move || {
+                    // Deliveries that it could delay pass the queue.
+                    let _goes_on = border.inwards(&machine, target.client(), delivery, None);
+                }))
             }
             (None, Route::Client(client)) => Effect::Deliver(client, delivery),
             (None, Route::Field(cell, path)) => Effect::DeliverToField(cell, path, delivery),
@@ -245,7 +283,10 @@ impl Txn<'_> {
     /// Checks how much is held back.
     pub(super) fn check_held(&self) -> Result<(), Abort> {
         let (bytes, limit) = (self.order.held.bytes, self.limits().held_back_bytes);
-        if bytes > limit {
+        // A delivery that only passes the queue is not held back.
+        let held = &self.order.held;
+        let passes = self.machine.may_pause && held.phase == Phase::Still && held.len() == 1;
+        if bytes > limit && !passes {
             return Err(Abort(Error::overloaded(format!(
                 "{bytes} bytes of calls wait for earlier ones to be answered; the limit is {limit} \
                  (Limits::held_back_bytes)"
@@ -255,7 +296,7 @@ impl Txn<'_> {
     }
 
     /// Makes the outcome of a call that came back that of the call which asked for it.
-    pub(super) fn take_over(&mut self, cell: Arc<CallCell>, other: Arc<Interest>) {
+    pub(super) fn take_over(&mut self, cell: Arc<CallCell>, other: Interest) {
         if self.order.held.is_open() {
             return self.effect(Effect::TakeFrom(cell, other));
         }
@@ -267,6 +308,22 @@ impl Txn<'_> {
     pub(super) fn deliver_held(&mut self, place: u64) {
         let forced = &mut self.order.held.forced;
         *forced = place.max(*forced);
+        self.cut_pause_short();
+    }
+
+    /// Ends the delay of a call if something behind it is to be delivered in any case.
+    fn cut_pause_short(&mut self) {
+        let held = &mut self.order.held;
+        let next = held.queue.first_key_value().map_or(u64::MAX, |(place, _)| *place);
+        if next.min(held.taken + 1) <= held.forced
+            && let Some(pause) = held.pause.take()
+        {
+            self.effect(Effect::Do(Box::new(move || {
+                if let Some(pause) = pause.upgrade() {
+                    pause.cut_short();
+                }
+            })));
+        }
     }
 
     /// Lets everything in the queue be delivered, whatever the limit is.
@@ -282,9 +339,11 @@ impl Txn<'_> {
         let held = &mut self.order.held;
         held.next_place += 1;
         held.bytes += item.bytes();
-        if let Item::Delivery { delivery: Delivery::Call(call), .. } = &item {
+        if let Item::Delivery { delivery, .. } = &item
+            && let Some(cell) = delivery.cell()
+        {
             let queue = Queue::Held(Arc::downgrade(self.machine) as _);
-            call.cell.queued_in(queue, held.next_place);
+            cell.queued_in(queue, held.next_place);
         }
         let place = held.next_place;
         held.queue.insert(place, item);
@@ -333,6 +392,7 @@ impl Txn<'_> {
             return None;
         }
         let place = self.order.held.queue.first_key_value().map(|(place, _)| *place)?;
+        self.order.held.taken = place;
         let item = self.take_held(place)?;
         if let Item::Delivery { delivery, words, .. } = &item {
             self.count(delivery, *words);
@@ -364,7 +424,8 @@ impl Txn<'_> {
                 // A capability of this side outlives the connection.
                 Some(Item::Lead(promise, place)) => self.lead(promise, place),
                 Some(Item::Take(cell, other)) => self.effect(Effect::TakeFrom(cell, other)),
-                None => {}
+                // What was provided is taken back.
+                Some(Item::Lift(_)) | None => {}
             }
         }
     }

@@ -69,7 +69,7 @@ impl Machine {
 
     /// Whether the peer has sent anything.
     pub(crate) fn has_heard(&self) -> bool {
-        self.heard.load(Ordering::Relaxed)
+        self.heard.load(Ordering::Relaxed) > 0
     }
 
     /// The number of messages sent or received. Wraps around.

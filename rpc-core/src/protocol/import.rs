@@ -10,8 +10,10 @@
 //! ```
 //!
 //! The handle ([`ImportRef`]) is what clients hold. However often the peer sends the
-//! same import, there is one handle while any client lives. `refs` counts how often the
-//! peer has sent the import; a single Release gives all of these references back.
+//! same import, there is one handle while any client lives. A promise that the peer sends
+//! again after it has resolved it is that handle: the peer passes on what it gets. `refs`
+//! counts how often the peer has sent the import; a single Release gives all of these
+//! references back.
 //!
 //! "The last handle was dropped" and "the peer sends it again" are decided in one step
 //! under the order lock: dropping only reports (Note [releases]), and the entry is
@@ -99,6 +101,11 @@ impl ImportRef {
         }
     }
 
+    /// Whether a file descriptor came with the import.
+    pub(super) fn has_fd(&self) -> bool {
+        self.fd.get().is_some()
+    }
+
     /// Sends a delivery to the import. Must not be called under a lock.
     pub(super) fn send(self: Arc<Self>, delivery: Delivery) {
         let machine = Arc::clone(&self.machine);
@@ -120,6 +127,12 @@ impl Capability for ImportRef {
 
     fn connection(&self) -> Option<&dyn Connection> {
         Some(&*self.machine)
+    }
+
+    fn is_settled_import(&self) -> bool {
+        // A promise that was sent again after it was resolved has no other handle.
+        let settled = |import: &mut Import| matches!(import.kind, Kind::Settled);
+        self.machine.imports.with(self.id, settled).unwrap_or(false)
     }
 
     fn stream(&self) -> Arc<Stream> {

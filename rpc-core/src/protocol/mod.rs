@@ -12,6 +12,7 @@
 //! - No application code runs under it; see Note [effects]. A subscriber of `tracing` is
 //!   the exception: it sees events in the order of the transactions, and must neither
 //!   wait nor call this library.
+//!   So is a network that introduces vats to each other, see Note [handoff].
 //! - Two order locks are never held at once. Work for another connection is an effect.
 //! - Leaf locks (a promise, a call, a mailbox, a slot) may be taken under it, one
 //!   at a time, and nothing is taken under a leaf lock.
@@ -27,12 +28,15 @@ mod draining;
 mod embargo;
 mod ending;
 mod export;
+pub(crate) mod handoff;
 mod held;
 pub(crate) mod idle;
 mod import;
 mod incoming;
+mod join;
 mod named;
 mod outgoing;
+mod probe;
 mod question;
 mod releases;
 pub(crate) mod remote_promise;
@@ -41,7 +45,7 @@ pub(crate) mod table;
 
 use std::any::Any;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::log::tell;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -53,15 +57,21 @@ pub(crate) use self::dest::Dest;
 use self::answer::{Answer, Debts};
 use self::embargo::Embargo;
 use self::export::Export;
+use self::handoff::Neighbour;
+use self::handoff::ability::Ability;
+use self::handoff::meetings::Provided;
+use self::handoff::provide::Provide;
 use self::held::{Held, Load};
 use self::import::Import;
+use self::join::Gatherings;
 use self::question::Question;
 use self::releases::Released;
 use self::table::{IdPool, Table};
-use crate::budget::{Budget, Charge, Kind};
+use crate::budget::{Budget, Charge, Kind, Places};
 use crate::cap::client::Client;
-use crate::cap::delivery::Delivery;
+use crate::cap::delivery::{Delivery, Route};
 use crate::cap::effects::{self, Effect, Effects, LockScope};
+use crate::cap::watch::Endings;
 use crate::deadline::TimeLimit;
 use crate::error::Error;
 use crate::flow::FlowControl;
@@ -81,11 +91,32 @@ pub(crate) struct Machine {
     exports: Table<ExportId, Export>,
     imports: Table<ImportId, Import>,
     embargoes: Table<EmbargoId, Embargo>,
+    /// What this side has provided at the peer.
+    provides: Table<QuestionId, Weak<Provide>>,
+    /// What the peer has provided here.
+    provisions: Table<AnswerId, Provided>,
+    /// For that part of them which is kept.
+    kept_provisions: Arc<Places>,
+    /// For the Accepts that wait here: those of the peer, and this vat's own for what the peer
+    /// has sent home.
+    accepts: Arc<Places>,
     releases: SegQueue<Released>,
     room: Arc<Room>,
     load: Load,
     budget: Arc<Budget>,
     has_border: bool,
+    /// Whether the border may delay the peer's calls.
+    may_pause: bool,
+    /// The network that the peer is in, if it introduces vats to each other.
+    neighbour: Option<Arc<dyn Neighbour>>,
+    /// Whether the peer has said that it knows no handoffs.
+    refused_handoffs: AtomicBool,
+    /// Whether the peer has said that it knows no Joins.
+    refused_joins: AtomicBool,
+    /// The joins of the peer whose parts wait for each other.
+    gatherings: Arc<Gatherings>,
+    /// The Joins of the peer that have no answer yet.
+    joins: Debts,
     /// Present until the end of the connection. The lock is a leaf.
     border: Mutex<Option<Arc<dyn Border>>>,
     outbox: Arc<dyn Outbox>,
@@ -94,8 +125,20 @@ pub(crate) struct Machine {
     /// The calls of the peer that have no outcome yet.
     debts: Debts,
     activity: AtomicUsize,
-    /// Whether a message of the peer has arrived.
-    heard: AtomicBool,
+    /// Those who are told when the tables are empty: Note [ending].
+    endings: Endings,
+    /// The number of messages of the peer that have arrived. Wraps around.
+    heard: AtomicUsize,
+    #[cfg(feature = "metrics")]
+    traffic: Traffic,
+}
+
+/// The bytes of a connection's messages so far.
+#[cfg(feature = "metrics")]
+#[derive(Default)]
+struct Traffic {
+    sent: crate::sync::atomic::AtomicU64,
+    received: crate::sync::atomic::AtomicU64,
 }
 
 /// The settings of a connection, which do not change while it lives.
@@ -104,6 +147,8 @@ pub(crate) struct Settings {
     /// How long a call may take if nobody has said otherwise.
     pub(crate) call_timeout: TimeLimit,
     pub(crate) limits: Limits,
+    /// How long a Join of the peer may take.
+    pub(crate) join_patience: TimeLimit,
     /// The windows of streams.
     pub(crate) flow: FlowSource,
     /// Maximum number of file descriptors that travel with a message, by the limits and
@@ -125,6 +170,8 @@ pub(crate) struct Offers {
     pub(crate) restorer: Option<Client>,
     /// Where certain calls go instead of crossing the connection.
     pub(crate) border: Option<Arc<dyn Border>>,
+    /// What introduces the peer to others, and others to it.
+    pub(crate) neighbour: Option<Arc<dyn Neighbour>>,
 }
 
 /// Where the windows of a connection's streams come from.
@@ -178,10 +225,39 @@ pub(crate) trait Border: Send + Sync {
     /// Must not be called under a lock.
     fn outwards(self: Arc<Self>, machine: &Arc<Machine>, target: Client, delivery: Delivery);
 
-    /// Takes a delivery that the peer of `machine` has sent for `target`.
+    /// Whether [`inwards`](Self::inwards) may return [`Onward::Paused`].
+    fn pauses(&self) -> bool {
+        false
+    }
+
+    /// Takes a delivery that the peer of `machine` has sent for `target`. What is `kept` is
+    /// dropped once the delivery is on its way.
     ///
     /// Must not be called under a lock.
-    fn inwards(self: Arc<Self>, machine: &Arc<Machine>, target: Client, delivery: Delivery);
+    fn inwards(
+        self: Arc<Self>,
+        machine: &Arc<Machine>,
+        target: Client,
+        delivery: Delivery,
+        kept: Option<Route>,
+    ) -> Onward;
+}
+
+/// Whether what the peer has sent is delivered any further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Onward {
+    GoesOn,
+    /// The border delays a call. It calls
+    /// [`go_on_releasing`](Machine::go_on_releasing) when the call has left.
+    Paused,
+}
+
+/// A call at the border that is delayed: Note [flow limit].
+pub(crate) trait Pause: Send + Sync {
+    /// Lets the call go on now: something behind it must be delivered.
+    ///
+    /// Must not be called under a lock.
+    fn cut_short(self: Arc<Self>);
 }
 
 /// The state that only the holder of the order lock may touch.
@@ -192,6 +268,12 @@ struct Order {
     embargo_ids: IdPool,
     /// The exports of capabilities, by the capability's address.
     exported: HashMap<usize, ExportId>,
+    /// The number of exports that are vines.
+    vines: usize,
+    /// Whether the peer, as a host, knows handoffs.
+    ability: Ability,
+    /// Whether the peer has answered a Join.
+    knows_joins: bool,
     offers: Offers,
     /// What the peer has sent and has not been delivered yet: Note [flow limit].
     held: Held,
@@ -269,12 +351,15 @@ impl Machine {
         outbox: Arc<dyn Outbox>,
     ) -> Arc<Self> {
         let border = offers.border.take();
+        let neighbour = offers.neighbour.take();
         let room = Room::new(
             settings.origin,
             settings.limits.questions as usize,
             usize::try_from(settings.limits.queued_bytes).unwrap_or(usize::MAX),
         );
         let budget = Budget::new(settings.limits.budget_bytes);
+        let kept_provisions = Places::new(settings.limits.provisions as usize);
+        let accepts = Places::new(settings.limits.accepts as usize);
         Arc::new(Machine {
             settings,
             order: Mutex::new(Order {
@@ -283,6 +368,9 @@ impl Machine {
                 export_ids: IdPool::default(),
                 embargo_ids: IdPool::default(),
                 exported: HashMap::new(),
+                vines: 0,
+                ability: Ability::default(),
+                knows_joins: false,
                 offers,
                 held: Held::default(),
                 next_serial: 0,
@@ -294,17 +382,30 @@ impl Machine {
             exports: Table::new(),
             imports: Table::new(),
             embargoes: Table::new(),
+            provides: Table::new(),
+            provisions: Table::new(),
+            kept_provisions,
+            accepts,
             releases: SegQueue::new(),
             room,
             load: Load::new(u64::MAX),
             budget,
             has_border: border.is_some(),
+            may_pause: border.as_ref().is_some_and(|border| border.pauses()),
+            neighbour,
+            refused_handoffs: AtomicBool::new(false),
+            refused_joins: AtomicBool::new(false),
+            gatherings: Arc::default(),
+            joins: Debts::default(),
             border: Mutex::new(border),
             outbox,
             idle: AtomicBool::new(false),
             debts: Debts::default(),
             activity: AtomicUsize::new(0),
-            heard: AtomicBool::new(false),
+            endings: Endings::default(),
+            heard: AtomicUsize::new(0),
+            #[cfg(feature = "metrics")]
+            traffic: Traffic::default(),
         })
     }
 
@@ -384,6 +485,8 @@ impl Txn<'_> {
             tell!(TRACE, ?message, "send");
             self.machine.activity.fetch_add(1, Ordering::Relaxed);
             self.machine.room.queued(message.size_estimate());
+            #[cfg(feature = "metrics")]
+            self.machine.traffic.sent.fetch_add(message.size_estimate() as u64, Ordering::Relaxed);
             self.machine.outbox.push(message);
         }
     }

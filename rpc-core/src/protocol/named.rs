@@ -26,6 +26,7 @@
 use std::sync::Arc;
 
 use super::descriptors::view::View;
+use super::handoff::{Earlier, Introduced};
 use super::held::Item;
 use super::{Machine, Txn};
 use crate::cap::call::CallCell;
@@ -45,6 +46,13 @@ pub(super) enum Named {
     /// A capability of this vat, or of one for which it stands in: calls that went through
     /// the peer must come back first. See Note [embargo].
     Ours(Hosted),
+    /// A capability of a third vat: see Note [handoff].
+    Introduced(Introduced),
+    /// Such a capability, and its vine, for which a promise stands already.
+    Deferred(Client, Client),
+    /// A capability of a third vat that this vat has passed on to the peer, and the vine that
+    /// has come back.
+    Reflected(Client, Hosted),
 }
 
 /// A place of this side: the target of a message of the peer, or a capability in one.
@@ -152,6 +160,9 @@ impl Txn<'_> {
         match named {
             Named::Theirs(client) => client.shortened(),
             Named::Ours(place) => self.behind_held(place, Turn::Room),
+            Named::Introduced(introduced) => self.deferred(introduced, Earlier::None),
+            Named::Deferred(client, _) => client,
+            Named::Reflected(whole, _) => self.behind_held(Hosted::client(whole), Turn::Room),
         }
     }
 
@@ -160,6 +171,9 @@ impl Txn<'_> {
         match named {
             Named::Theirs(client) => client.shortened(),
             Named::Ours(place) => self.behind_held(place, Turn::Demand),
+            Named::Introduced(introduced) => self.deferred(introduced, Earlier::None),
+            Named::Deferred(client, _) => client,
+            Named::Reflected(whole, _) => self.behind_held(Hosted::client(whole), Turn::Demand),
         }
     }
 
@@ -201,7 +215,7 @@ impl Txn<'_> {
     /// place, if there still is one. For calls that come after all those that had to
     /// take the path: they are sent to the same place, and when the promise resolves,
     /// it waits for what was sent there.
-    fn unpinned(&mut self, way: Client) -> Client {
+    pub(super) fn unpinned(&mut self, way: Client) -> Client {
         let target = way.shortened();
         let View::Pinned(pinned) = self.view(&target) else { return way };
         match pinned.promise() {

@@ -95,7 +95,7 @@ impl Machine {
             {
                 return Ok(Client::broken(error));
             }
-            let Some(question) = txn.ask(Asked::default(), permit) else {
+            let Some(question) = txn.ask(Asked::default(), Some(permit)) else {
                 return Ok(Client::broken(Error::overloaded("no question id is free")));
             };
             let id = question.id().0;
@@ -154,11 +154,11 @@ fn prepared(delivery: Delivery) -> Option<Delivery> {
                 Some(Delivery::Call(call))
             }
             Err(error) => {
-                call.cell.complete(Err(error));
+                call.cell.complete(Err(call.tail.failed(error)));
                 None
             }
         },
-        disembargo @ Delivery::Disembargo(_) => Some(disembargo),
+        other @ (Delivery::Disembargo(_) | Delivery::Lift(_) | Delivery::Join(_)) => Some(other),
     }
 }
 
@@ -168,6 +168,8 @@ impl Txn<'_> {
         match delivery {
             Delivery::Call(call) => self.send_call(dest, call),
             Delivery::Disembargo(echo) => self.return_disembargo(&dest.target(), echo),
+            Delivery::Lift(lift) => self.pass_lift_on(dest, lift),
+            Delivery::Join(join) => self.send_join(dest, join),
         }
     }
 
@@ -192,17 +194,18 @@ impl Txn<'_> {
     fn send_call(&mut self, dest: &Dest, call: CallRequest) {
         let CallRequest { interface, method, params, cell, permit, tail } = call;
         if let Err(error) = self.sendable(dest, &params) {
-            return self.effect(Effect::Complete(cell, Err(error)));
+            return self.effect(Effect::Complete(cell, Err(tail.failed(error))));
         }
         let (frame, caps) = params.into_parts();
         let described = match self.describe_all(&caps) {
             Ok(described) => described,
-            Err(error) => return self.effect(Effect::Complete(cell, Err(error))),
+            Err(error) => return self.effect(Effect::Complete(cell, Err(tail.failed(error)))),
         };
         let exports: Vec<ExportId> = described.iter().filter_map(Described::export).collect();
         let permit = permit.filter(|permit| permit.is_for(&self.machine.room));
         let permit = permit.unwrap_or_else(|| self.machine.room.take());
         let answer = self.tail_answer(&cell, tail);
+        let passed_on = tail;
         let (kept, results_to, tail) = match answer {
             Some(_) => (question::ResultsTo::Yourself, wire::ResultsTo::Yourself, Tail::Allowed),
             None => (question::ResultsTo::Caller, wire::ResultsTo::Caller, Tail::No),
@@ -222,9 +225,9 @@ impl Txn<'_> {
             params: exports.clone(),
             ..Asked::default()
         };
-        let Some(question) = self.ask(asked, permit) else {
+        let Some(question) = self.ask(asked, Some(permit)) else {
             self.withdraw(exports.into_iter());
-            let error = Error::overloaded("no question id is free");
+            let error = passed_on.failed(Error::overloaded("no question id is free"));
             return self.effect(Effect::Complete(cell, Err(error)));
         };
         let Some(fields) = cell.asked(Arc::clone(&question) as _, tail) else {
@@ -232,7 +235,7 @@ impl Txn<'_> {
             // made.
             self.forget_question(question.id());
             self.withdraw(exports.into_iter());
-            return self.effect(Effect::Complete(cell, Err(cancelled())));
+            return self.effect(Effect::Complete(cell, Err(passed_on.failed(cancelled()))));
         };
         if let Some(timeout) = self.machine.settings.call_timeout
             && cell.is_undecided()
@@ -255,6 +258,9 @@ impl Txn<'_> {
         }));
         if let Some(id) = answer {
             self.return_from_question(id, question.id());
+            if let Some(step) = cell.tail_called() {
+                self.effect(Effect::Do(step));
+            }
         }
         if !fields.is_empty() {
             let fields = fields
@@ -329,19 +335,22 @@ impl Txn<'_> {
     }
 
     /// Enters a question.
-    fn ask(&mut self, asked: Asked, permit: Permit) -> Option<Arc<QuestionRef>> {
+    pub(super) fn ask(&mut self, asked: Asked, permit: Option<Permit>) -> Option<Arc<QuestionRef>> {
         let id = match asked.results_to {
-            question::ResultsTo::Unwanted => {
-                self.order.pipelines.asked += 1;
-                QuestionId(question::FIRST_PIPELINE_ONLY + self.order.pipelines.asked - 1)
-            }
+            question::ResultsTo::Unwanted => self.unreturned_question()?,
             _ => QuestionId(self.order.question_ids.allocate()?),
         };
         let serial = self.serial();
-        let question =
-            Question { serial, state: question::State::Asked(asked), permit: Some(permit) };
+        let question = Question { serial, state: question::State::Asked(asked), permit };
         self.machine.questions.insert(id, question);
         Some(QuestionRef::new(Arc::clone(self.machine), id, serial))
+    }
+
+    /// The id of a question that gets no Return; `None` if all were used.
+    pub(super) fn unreturned_question(&mut self) -> Option<QuestionId> {
+        let id = question::FIRST_PIPELINE_ONLY.checked_add(self.order.pipelines.asked)?;
+        self.order.pipelines.asked += 1;
+        Some(QuestionId(id))
     }
 
     /// Frees the id of a question that both sides have forgotten.

@@ -7,6 +7,8 @@
 //!         ├──Return(noFinishNeeded)───────────────────────────────► gone
 //! Asked ──┤
 //!         ├──last reference dropped, or time over: Finish──► Finished ──Return──► gone
+//!         ├──the same, of what the peer may not know──► Finished ──Return: Finish──► gone
+//!         │                                                └──echo──► gone
 //!         └──last reference dropped, results stay with the peer: Finish─────────► gone
 //!
 //! Asked ──Return(resultsSentElsewhere)──► Asked
@@ -22,7 +24,9 @@
 //! - **Finished**: the result was no longer wanted, or did not come in time, and then the
 //!   fields are broken: Note [deadlines]. The Finish said so and gave up the results'
 //!   capabilities. When the Return comes, nothing of it is imported, and only
-//!   then is the id free.
+//!   then is the id free. Some implementations end the connection when they get a Finish for
+//!   what they have echoed as unimplemented. So that of an Accept or a Join is owed until the
+//!   Return, as long as nothing shows that the peer knows such messages.
 //!
 //! A question of which only the pipeline is wanted is Asked until its Finish, which
 //! ends it: Note [pipeline only].
@@ -36,6 +40,7 @@ use std::sync::{Arc, Weak};
 use super::Machine;
 use super::dest::Pinned;
 use super::releases::Released;
+use crate::budget::Charge;
 use crate::cap::call::CallCell;
 use crate::cap::client::Client;
 use crate::ids::{ExportId, QuestionId, Serial};
@@ -58,7 +63,24 @@ pub(crate) enum State {
     Finished {
         /// As in [`Asked`].
         params: Vec<ExportId>,
+        finish: Finish,
     },
+}
+
+/// Whether the Finish of a question that is not wanted any more was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Finish {
+    Sent,
+    /// It follows the Return.
+    Owed,
+}
+
+/// The message by which a question was asked, as far as it matters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Sent {
+    #[default]
+    Other,
+    Join,
 }
 
 /// The destination of a question's results.
@@ -88,7 +110,7 @@ pub(crate) enum ResultsTo {
 //
 // On the other side, a call that came with the hint keeps its outcome in its cell,
 // where pipelined calls find it, until the Finish. Its fields are never resolved at the
-// caller, as with tail calls.
+// caller, as with tail calls, and so can make circles that nothing takes apart.
 
 // Note [tail calls]
 //
@@ -119,6 +141,7 @@ pub(crate) enum ResultsTo {
 #[derive(Default)]
 pub(crate) struct Asked {
     pub(crate) results_to: ResultsTo,
+    pub(crate) sent: Sent,
     /// The call that is told; `None` for a bootstrap request, of which only the field
     /// is used.
     pub(crate) cell: Option<Arc<CallCell>>,
@@ -126,6 +149,11 @@ pub(crate) struct Asked {
     /// The exports in the parameters, one for each descriptor: the Return may release
     /// them.
     pub(crate) params: Vec<ExportId>,
+    /// Of an Accept: what leads to the capability if the host does not give it away. See
+    /// Note [handoff].
+    pub(crate) vine: Option<Client>,
+    /// What it costs the introducer.
+    pub(crate) _charge: Option<Arc<Charge>>,
 }
 
 /// A pipelined field.

@@ -30,6 +30,7 @@ use crate::wire;
 pub(crate) enum Released {
     Import(ImportId),
     Question(QuestionId, Serial),
+    Provide(QuestionId),
 }
 
 impl Machine {
@@ -65,6 +66,7 @@ impl Txn<'_> {
             match released {
                 Released::Import(id) => self.import_released(id),
                 Released::Question(id, serial) => self.question_released(id, serial),
+                Released::Provide(id) => self.provide_released(id),
             }
         }
     }
@@ -104,12 +106,18 @@ impl Txn<'_> {
                 }
             }
             Some(question::State::Asked(asked)) => {
-                self.send_finish(id, true);
+                let finish = self.finish_of(&asked);
+                if finish == question::Finish::Sent {
+                    self.send_finish(id, true);
+                }
+                if let Some(vine) = asked.vine {
+                    self.effect(Effect::drop(vine));
+                }
                 let params = asked.params;
                 // Nothing waits for the question any more, and some peers send no
                 // Return for a question that was finished first.
                 let permit = machine.questions.with(id, |question| {
-                    question.state = question::State::Finished { params };
+                    question.state = question::State::Finished { params, finish };
                     question.permit.take()
                 });
                 drop(permit);
@@ -139,19 +147,31 @@ impl Txn<'_> {
             {
                 let mut asked = std::mem::take(asked);
                 let params = std::mem::take(&mut asked.params);
-                question.state = question::State::Finished { params };
-                Some((asked, question.permit.take()))
+                let finish = self.finish_of(&asked);
+                question.state = question::State::Finished { params, finish };
+                Some((asked, finish, question.permit.take()))
             }
             _ => None,
         });
-        if let Some((asked, permit)) = asked.flatten() {
-            self.send_finish(id, true);
+        if let Some((asked, finish, permit)) = asked.flatten() {
+            if finish == question::Finish::Sent {
+                self.send_finish(id, true);
+            }
             drop(permit);
             self.settle_with(asked, Err(error.clone()));
         }
     }
 
-    fn send_finish(&mut self, id: QuestionId, release_results: bool) {
+    /// When a question is finished that has no Return yet: now, unless the peer may not know it.
+    fn finish_of(&self, asked: &question::Asked) -> question::Finish {
+        let is_known = match asked.sent {
+            question::Sent::Join => self.order.knows_joins,
+            question::Sent::Other => asked.vine.is_none() || self.order.ability.is_able(),
+        };
+        if is_known { question::Finish::Sent } else { question::Finish::Owed }
+    }
+
+    pub(super) fn send_finish(&mut self, id: QuestionId, release_results: bool) {
         self.send(wire::Message::Finish(wire::Finish {
             question: id.0,
             release_results,

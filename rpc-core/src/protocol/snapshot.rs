@@ -8,6 +8,8 @@ use crate::budget::Kind;
 use crate::cap::capability::Capability;
 use crate::cap::client::Client;
 use crate::ids::ExportId;
+#[cfg(feature = "metrics")]
+use crate::sync::atomic::Ordering;
 
 /// What a connection holds at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,6 +25,15 @@ pub struct Snapshot {
     pub imports: usize,
     /// Promises that wait for earlier calls to come back.
     pub embargoes: usize,
+    /// Capabilities that one side has provided at the other for a third vat.
+    pub provisions: usize,
+    /// Capabilities that the peer has come for and that are not there yet, which
+    /// [`Limits::accepts`](crate::Limits::accepts) bounds. They are among the `answers`, but for
+    /// those that the peer has sent to where they came from.
+    pub accepts: usize,
+    /// Questions of the peer's whether capabilities are the same, each of which came in several
+    /// messages.
+    pub joins: usize,
     /// Bytes that the peer makes this side hold, which
     /// [`Limits::budget_bytes`](crate::Limits::budget_bytes) bounds.
     pub budget_bytes: u64,
@@ -34,13 +45,20 @@ pub struct Snapshot {
     /// Calls of the peer that the flow limit holds back, and deliveries that must not
     /// overtake them.
     pub held_back: usize,
+    /// Bytes of the messages that were sent, roughly. With the feature `metrics`.
+    #[cfg(feature = "metrics")]
+    pub sent_bytes: u64,
+    /// Bytes of the messages that were received, roughly. With the feature `metrics`.
+    #[cfg(feature = "metrics")]
+    pub received_bytes: u64,
 }
 
 impl Snapshot {
     /// Whether every table is empty.
     pub fn is_empty(&self) -> bool {
         let Snapshot { questions, answers, exports, imports, embargoes, .. } = *self;
-        questions + answers + exports + imports + embargoes == 0
+        let Snapshot { provisions, joins, .. } = *self;
+        questions + answers + exports + imports + embargoes + provisions + joins == 0
     }
 }
 
@@ -59,7 +77,7 @@ pub struct Exported {
 
 /// The part of a machine's state that must agree with its peer's when no message is
 /// under way: ids, and for capabilities how often they were sent.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Holdings {
     pub(crate) questions: std::collections::BTreeSet<u32>,
@@ -77,10 +95,17 @@ impl Machine {
             exports: self.exports.len(),
             imports: self.imports.len(),
             embargoes: self.embargoes.len(),
+            provisions: self.provides.len() + self.provisions.len(),
+            accepts: self.accepts.taken(),
+            joins: self.gatherings.len(),
             budget_bytes: self.budget.held(),
             queued_bytes: self.room.bytes(),
             words_in_flight: self.load.words(),
             held_back: self.load.held(),
+            #[cfg(feature = "metrics")]
+            sent_bytes: self.traffic.sent.load(Ordering::Relaxed),
+            #[cfg(feature = "metrics")]
+            received_bytes: self.traffic.received.load(Ordering::Relaxed),
         }
     }
 
@@ -101,13 +126,19 @@ impl Machine {
     }
 
     /// Every entry of which the peer has a counterpart, by its id on the wire.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn holdings(&self) -> Holdings {
         let mut holdings = Holdings::default();
         self.questions.for_each(|id, _| {
             holdings.questions.insert(id.0);
         });
         self.answers.for_each(|id, _| {
+            holdings.answers.insert(id.0);
+        });
+        self.provides.for_each(|id, _| {
+            holdings.questions.insert(id.0);
+        });
+        self.provisions.for_each(|id, _| {
             holdings.answers.insert(id.0);
         });
         self.exports.for_each(|id, entry| {
@@ -119,14 +150,17 @@ impl Machine {
         holdings
     }
 
-    /// Resolves the fields of results that have stayed with the peer to null. Nothing else
-    /// would resolve them: Note [tail calls].
-    #[cfg(test)]
+    /// Resolves the fields of results that stay with the peer to null. Nothing else would
+    /// resolve them: Note [tail calls], Note [pipeline only].
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn give_up_kept_fields(self: &Arc<Self>) {
         let mut kept = Vec::new();
         self.questions.for_each(|id, entry| {
             if let question::State::Asked(asked) = &entry.state
-                && asked.results_to == question::ResultsTo::SentElsewhere
+                && matches!(
+                    asked.results_to,
+                    question::ResultsTo::SentElsewhere | question::ResultsTo::Unwanted
+                )
             {
                 kept.push(id);
             }
@@ -163,11 +197,22 @@ impl Machine {
             }
         });
         self.imports.for_each(|_, entry| entries += entry.charge.bytes());
+        self.provisions.for_each(|_, entry| entries += entry.charge.bytes());
         for (kind, found) in [(Kind::Entry, entries), (Kind::Results, results)] {
             let charged = self.budget.held_as(kind);
             if charged != found {
                 return Err(format!("{charged} bytes are charged as {kind:?}, not {found}"));
             }
+        }
+        Ok(())
+    }
+
+    fn check_provisions(&self) -> Result<(), String> {
+        let mut kept = 0;
+        self.provisions.for_each(|_, entry| kept += usize::from(entry.is_kept()));
+        let taken = self.kept_provisions.taken();
+        if kept != taken {
+            return Err(format!("{taken} provisions are counted, but there are {kept}"));
         }
         Ok(())
     }
@@ -193,6 +238,8 @@ impl Machine {
             ));
         }
         self.check_budget()?;
+        self.gatherings.check()?;
+        self.check_provisions()?;
         for (name, taken, entries) in pools {
             if taken != entries {
                 return Err(format!(
@@ -218,6 +265,13 @@ impl Machine {
                 }
             }
         });
+        let mut vines = 0;
+        self.exports.for_each(|_, entry| {
+            vines += usize::from(matches!(entry.kind, export::Kind::Vine(..)));
+        });
+        if vines != order.vines {
+            problems.push(format!("{} vines are counted, but there are {vines}", order.vines));
+        }
         if keys.len() != order.exported.len() {
             problems.push("a capability is known as exported but is not".to_owned());
         }

@@ -11,7 +11,8 @@ use crate::sync::atomic::{AtomicUsize, Ordering};
 /// One table of a connection, or of what else has many entries at times.
 ///
 /// Changes that matter for the order on the wire are made under the order lock;
-/// looking up, counting and dumping work without it. A guard of the underlying
+/// looking up, counting and dumping work without it. Looking into an empty table takes no
+/// lock of the map, so that tables for what is rare cost little. A guard of the underlying
 /// map never outlives the method that took it: two of them on one thread could
 /// wait for each other.
 pub(crate) struct Table<K: Eq + Hash, V> {
@@ -43,6 +44,9 @@ impl<K: Eq + Hash + Copy + Ord, V> Table<K, V> {
     }
 
     pub(crate) fn remove(&self, key: K) -> Option<V> {
+        if self.is_empty() {
+            return None;
+        }
         let value = self.map.remove(key)?;
         let left = self.count.fetch_sub(1, Ordering::SeqCst) - 1;
         let peak = self.peak.load(Ordering::SeqCst);
@@ -63,12 +67,16 @@ impl<K: Eq + Hash + Copy + Ord, V> Table<K, V> {
     }
 
     pub(crate) fn contains(&self, key: K) -> bool {
-        self.map.contains(key)
+        !self.is_empty() && self.map.contains(key)
     }
 
     /// Runs `step` on one entry. `step` must not touch this table.
     pub(crate) fn with<R>(&self, key: K, step: impl FnOnce(&mut V) -> R) -> Option<R> {
-        self.map.with(key, step)
+        if self.is_empty() { None } else { self.map.with(key, step) }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -87,7 +95,7 @@ impl<K: Eq + Hash + Copy + Ord, V> Table<K, V> {
 
     /// Looks at every entry, in no particular order.
     pub(crate) fn for_each(&self, look: impl FnMut(K, &V)) {
-        if self.len() > 0 {
+        if !self.is_empty() {
             self.map.for_each(look);
         }
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::exceptions::{Detail, TraceEncoder};
 use crate::cap::client::Client;
+use crate::cap::interceptor::Interceptors;
 use crate::flow::FlowControl;
 use crate::limits::Limits;
 use crate::runtime::offer::Restorer;
@@ -23,8 +24,10 @@ pub(super) struct Common {
     pub(super) gateway: Option<Client>,
     pub(super) close_timeout: Duration,
     pub(super) call_timeout: Option<Duration>,
+    pub(super) keepalive: Option<Duration>,
     pub(super) flow: FlowControl,
     pub(super) flow_limit: u64,
+    pub(super) interceptors: Interceptors,
 }
 
 impl Default for Common {
@@ -37,8 +40,10 @@ impl Default for Common {
             gateway: None,
             close_timeout: Duration::from_secs(1),
             call_timeout: None,
+            keepalive: None,
             flow: FlowControl::default(),
             flow_limit: u64::MAX,
+            interceptors: Interceptors::default(),
         }
     }
 }
@@ -53,8 +58,10 @@ impl fmt::Debug for Common {
             .field("gateway", &self.gateway)
             .field("close_timeout", &self.close_timeout)
             .field("call_timeout", &self.call_timeout)
+            .field("keepalive", &self.keepalive)
             .field("flow", &self.flow)
             .field("flow_limit", &self.flow_limit)
+            .field("interceptors", &self.interceptors)
             .finish()
     }
 }
@@ -151,6 +158,23 @@ macro_rules! common_setters {
             self
         }
 
+        /// Adds [interceptors](crate::interceptors), which see every call that crosses the
+        /// connection, behind those of the vat
+        /// ([`VatConfig::interceptors`](crate::vat::VatConfig::interceptors)).
+        ///
+        /// A call of the peer's that is delayed makes what the peer sends after it wait, as
+        /// the [flow limit](Self::flow_limit) does. If this side is to find out what a
+        /// promise of the peer's has become, and the answer is behind the delayed call, the
+        /// delay is cut short. A call to the peer that is delayed blocks the thread that
+        /// makes it, as a lack of room does; it fails with `overloaded` if that thread must
+        /// not wait.
+        #[must_use]
+        pub fn interceptors(mut self, interceptors: Interceptors) -> Self {
+            let common = &mut self.$($common).+;
+            common.interceptors = std::mem::take(&mut common.interceptors).and(interceptors);
+            self
+        }
+
         /// Sets how long each call of this side over the connection may take, unless its
         /// caller or [its client](crate::Client::with_timeout) allows another time. The
         /// time includes the wait for room, even that of
@@ -173,6 +197,21 @@ macro_rules! common_setters {
         #[must_use]
         pub fn call_timeout(mut self, timeout: Duration) -> Self {
             self.$($common).+.call_timeout = Some(timeout);
+            self
+        }
+
+        /// Asks a peer that has sent nothing for this long for a sign of life, and ends the
+        /// connection when it has sent nothing for another such time. For transports of all
+        /// kinds; the peer may be of any implementation, and need not know of this. A
+        /// connection on which neither side holds anything is left alone.
+        ///
+        /// The time must be longer than the largest message takes to arrive. Without this, a
+        /// peer that has vanished without a word is noticed when something is sent to it, or
+        /// never: see also `TcpOptions::keepalive`, which leaves it to the system. Default:
+        /// off.
+        #[must_use]
+        pub fn keepalive(mut self, interval: Duration) -> Self {
+            self.$($common).+.keepalive = Some(interval);
             self
         }
 

@@ -9,9 +9,11 @@ use super::common::{Common, common_setters};
 use super::exceptions::Detail;
 use crate::cap::client::Client;
 use crate::cap::from_client::FromClient;
+use crate::cap::interceptor::Interceptors;
 use crate::error::Error;
 use crate::flow::FlowControl;
 use crate::limits::Limits;
+use crate::protocol::handoff::Neighbour;
 use crate::runtime::offer::{BootstrapFactory, Restorer};
 use crate::transport::PeerDescription;
 
@@ -31,6 +33,8 @@ pub struct ConnConfig {
     pub(super) common: Common,
     pub(super) bootstrap: Option<Bootstrap>,
     pub(super) action: Option<Action>,
+    /// What introduces the peer to others, and others to it.
+    pub(super) neighbour: Option<Arc<dyn Neighbour>>,
 }
 
 impl ConnConfig {
@@ -41,7 +45,7 @@ impl ConnConfig {
     }
 
     pub(super) fn with_common(common: Common) -> Self {
-        ConnConfig { common, bootstrap: None, action: None }
+        ConnConfig { common, bootstrap: None, action: None, neighbour: None }
     }
 
     /// Offers a capability, of any type, as this side's bootstrap capability.
@@ -99,6 +103,7 @@ impl fmt::Debug for ConnConfig {
             .field("common", &self.common)
             .field("bootstrap", &self.bootstrap.is_some())
             .field("action", &self.action.is_some())
+            .field("neighbour", &self.neighbour.is_some())
             .finish()
     }
 }

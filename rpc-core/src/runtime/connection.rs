@@ -12,6 +12,8 @@
 //! - The *send thread* encodes and writes everything that is queued, in one go, as far
 //!   as other threads have not written it in place. See `sending.rs`.
 //!
+//! Connections may share these threads, see `attendants.rs`.
+//!
 //! # The end
 //!
 //! The thread that notices the end empties the tables (Note [ending]) and tells the
@@ -24,14 +26,17 @@ use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use self::threads::Threads;
+use super::attendants::Attendants;
 use super::common::Common;
 use super::config::ConnConfig;
 use super::exceptions::ExceptionEncoder;
-use super::reading::Reading;
-use super::receiving::{Inbox, Input, Receiving};
+use super::keepalive::Keepalive;
+use super::receiving::Receiving;
 use super::sending::Sending;
+use super::snapshot::ConnectionSnapshot;
 use super::steps::Steps;
 use super::supervisor::Supervisor;
 use crate::cap::calling::wait_for_room;
@@ -41,10 +46,10 @@ use crate::cap::effects;
 use crate::cap::incoming_call::IncomingCall;
 use crate::cap::object::{Concurrency, LocalObject};
 use crate::cap::payload::Payload;
-use crate::deadline::Deadline;
+use crate::deadline::{Deadline, TimeLimit};
 use crate::error::{Error, Result};
 use crate::kinds::gateway::Gateway;
-use crate::log::tell;
+use crate::kinds::interception::checkpoint::Checkpoint;
 use crate::panics::{self, Panicked};
 use crate::protocol::idle::Unused;
 use crate::protocol::snapshot::{Exported, Snapshot};
@@ -59,6 +64,9 @@ use crate::work::executor::Executor;
 use crate::work::origin::Introduction;
 use crate::work::pool::Pool;
 use crate::work::role::{self, Role};
+
+/// How long a peer's question whether capabilities are the same may take.
+const JOIN_PATIENCE: TimeLimit = Some(Duration::from_secs(30));
 
 /// The connections of a vat that have not ended.
 pub(super) type Registry = Table<u64, Arc<Shared>>;
@@ -115,6 +123,7 @@ type AtEnd = Box<dyn FnOnce() + Send>;
 
 pub(super) struct Shared {
     number: u64,
+    since: Instant,
     machine: Arc<Machine>,
     steps: Arc<Steps>,
     supervisor: Supervisor,
@@ -169,6 +178,12 @@ impl Connection {
     ) -> Result<Client> {
         let object: ObjectId = object.into();
         self.shared().bootstrap_before(Some(object.payload().clone()), Deadline::after(timeout))
+    }
+
+    /// The number by which the log and [`Vat::snapshot`](super::Vat::snapshot) know the
+    /// connection. No other connection of this process has the same.
+    pub fn id(&self) -> u64 {
+        connection::Connection::number(&*self.shared().machine)
     }
 
     /// Who the peer is, as far as the transport knows.
@@ -369,12 +384,28 @@ impl Shared {
         self.machine.try_bootstrap(object, permit)
     }
 
+    /// The connection as the protocol sees it.
+    pub(super) fn machine(&self) -> Arc<Machine> {
+        Arc::clone(&self.machine)
+    }
+
     /// See [`Connection::end_if_unused`].
     pub(super) fn end_if_unused(&self) -> bool {
         if self.can_declare_idle {
             self.machine.declare_idle()
         } else {
             self.machine.end_if_unused()
+        }
+    }
+
+    /// See [`Vat::snapshot`](super::Vat::snapshot).
+    pub(super) fn look_at(&self) -> ConnectionSnapshot {
+        ConnectionSnapshot {
+            id: connection::Connection::number(&*self.machine),
+            peer: self.peer(),
+            age: self.since.elapsed(),
+            tables: self.machine.snapshot(),
+            exports: self.machine.exported(),
         }
     }
 
@@ -497,16 +528,19 @@ impl Outbox for Outlet {
     }
 }
 
+/// Starts a connection. `attendants` are those with which other connections are shared;
+/// without them the connection has threads of its own.
 pub(super) fn start(
     transport: Transport,
     config: ConnConfig,
     pool: &Arc<Pool>,
+    attendants: Option<&Arc<Attendants>>,
     registry: &Arc<Registry>,
     number: u64,
     name: String,
 ) -> Result<Connection> {
     let Transport { mut reader, writer, control } = transport;
-    let ConnConfig { common, bootstrap, action } = config;
+    let ConnConfig { common, bootstrap, action, neighbour } = config;
     let Common {
         limits,
         detail,
@@ -515,8 +549,10 @@ pub(super) fn start(
         gateway,
         close_timeout,
         call_timeout,
+        keepalive,
         flow,
         flow_limit,
+        interceptors,
     } = common;
     let exceptions = ExceptionEncoder::new(detail, trace_encoder, &limits);
     // The reference is weak: otherwise clients that outlive the connection would keep
@@ -544,6 +580,7 @@ pub(super) fn start(
     let peer_now = peer.clone();
     let offered = panics::catch(|| bootstrap.and_then(|make| make(&supervisor, &peer)));
     let offers = Offers {
+        neighbour,
         bootstrap: offered.map_err(|panicked| {
             Error::failed("the bootstrap factory panicked").with_internal(panicked.message)
         })?,
@@ -552,7 +589,10 @@ pub(super) fn start(
             let executor = Arc::clone(pool) as Arc<dyn Executor>;
             Client::of(LocalObject::new(object, Concurrency::Concurrent, executor))
         }),
-        border: gateway.map(|gateway| Gateway::new(gateway) as _),
+        border: Checkpoint::border(
+            &interceptors,
+            gateway.map(|gateway| Gateway::new(gateway) as _),
+        ),
     };
     let sending = Arc::new(Sending::new(writer, Arc::clone(&control), exceptions));
     let (receiving, entrance, inbox) = Receiving::new(&limits);
@@ -569,12 +609,14 @@ pub(super) fn start(
     let introduction = Introduction::of(&peer_now);
     let origin = introduction.origin();
     let peer = peer_now.clone();
-    let settings = Settings { call_timeout, limits, flow, fds, origin, peer };
+    let settings =
+        Settings { call_timeout, limits, join_patience: JOIN_PATIENCE, flow, fds, origin, peer };
     let machine = Machine::new(settings, offers, Arc::new(outlet));
     machine.set_flow_limit(flow_limit);
 
     let shared = Arc::new(Shared {
         number,
+        since: Instant::now(),
         machine: Arc::clone(&machine),
         steps,
         supervisor: supervisor.clone(),
@@ -593,49 +635,30 @@ pub(super) fn start(
     // It was made just now, so it is not set yet.
     let _ = handle.set(Arc::downgrade(&connection.handle));
 
-    // All three threads serve the connection and must not wait for other threads.
-    let role = Role::Coordinator(Arc::downgrade(pool));
-    let send_thread = spawn(format!("{name}-send"), role.clone(), {
-        let (sending, machine) = (Arc::clone(&sending), Arc::clone(&machine));
-        move || sending.run(&machine)
-    })?;
-    let receive_thread = spawn(format!("{name}-receive"), role.clone(), {
-        let (sending, machine) = (Arc::clone(&sending), Arc::clone(&machine));
-        let receiving = Arc::clone(&receiving);
-        let pool = Arc::downgrade(pool);
-        let (own, sender) = (Arc::clone(&receiving), Arc::clone(&sending));
-        let reading = Reading::new(reader, entrance, own, sender, Arc::clone(&machine), pool);
-        move || match reading {
-            Ok(reading) => reading.stand_by(),
-            Err((reader, entrance)) => receiving.read(reader, &entrance, &machine, &sending),
-        }
-    });
-    let receive_thread = match receive_thread {
-        Ok(thread) => thread,
-        Err(error) => {
-            // The send thread ends with the machine.
-            machine.disconnect(error.clone());
-            return Err(error);
-        }
-    };
-    let coordinator = Coordinator {
+    let coordinating = Arc::downgrade(&receiving);
+    let threads = Threads {
         shared: Arc::clone(&shared),
+        reader,
+        entrance,
         sending,
         receiving,
         inbox,
-        threads: [send_thread, receive_thread],
-        close_timeout,
+        control,
+        pool: Arc::downgrade(pool),
         registry: Arc::clone(registry),
     };
-    registry.insert(number, Arc::clone(&shared));
-    match spawn(format!("{name}-coordinator"), role, move || coordinator.run()) {
-        Ok(thread) => *shared.coordinator.lock() = Some(thread),
-        Err(error) => {
-            registry.remove(number);
-            machine.disconnect(error.clone());
-            shut_down_transport(&*control);
-            return Err(error);
-        }
+    match attendants {
+        Some(attendants) => threads.start_shared(attendants, &name)?,
+        None => threads.start_own(&name)?,
+    }
+
+    if let Some(interval) = keepalive {
+        let keepalive = Keepalive::begin(&machine, interval, move |error| {
+            if let Some(coordinating) = coordinating.upgrade() {
+                coordinating.give_up(error);
+            }
+        });
+        connection.on_end(Box::new(move || drop(keepalive)));
     }
 
     if let Some(action) = action {
@@ -684,7 +707,11 @@ pub(super) fn shut_down_transport(control: &dyn TransportControl) {
     let _ = panics::caught("a transport's shutdown", || control.shutdown());
 }
 
-fn spawn(name: String, role: Role, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+pub(super) fn spawn(
+    name: String,
+    role: Role,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>> {
     let in_role = move || {
         role::assume(role);
         work();
@@ -694,58 +721,7 @@ fn spawn(name: String, role: Role, work: impl FnOnce() + Send + 'static) -> Resu
     })
 }
 
-/// The coordinator thread.
-struct Coordinator {
-    shared: Arc<Shared>,
-    sending: Arc<Sending>,
-    receiving: Arc<Receiving>,
-    inbox: Inbox,
-    threads: [JoinHandle<()>; 2],
-    close_timeout: Duration,
-    registry: Arc<Registry>,
-}
-
-impl Coordinator {
-    fn run(self) {
-        let machine = &self.shared.machine;
-        let input = guarded("the coordinator", machine, || {
-            self.receiving.coordinate(&self.inbox, machine, &self.sending)
-        });
-        self.shut_down(input.unwrap_or(Input::GoesOn));
-    }
-
-    fn shut_down(self, input: Input) {
-        let deadline = Deadline::after(self.close_timeout);
-        if input == Input::GoesOn {
-            self.inbox.read_to_the_end(deadline);
-        }
-        self.receiving.refuse(&self.inbox);
-        if !self.sending.done().park(deadline) {
-            tell!(DEBUG, "the peer does not read: closing without the rest");
-        }
-        let control = self.shared.control.lock().take();
-        if let Some(control) = &control {
-            shut_down_transport(&**control);
-        }
-        for thread in self.threads {
-            if thread.join().is_err() {
-                tell!(ERROR, "a thread of a connection panicked");
-            }
-        }
-        // A reference to the connection would keep what waits in the queue.
-        self.receiving.refuse(&self.inbox);
-        self.sending.close();
-        drop(self.inbox);
-        let _ = panics::caught("the drop of a transport", || drop(control));
-        self.registry.remove(self.shared.number);
-        let at_end = self.shared.at_end.lock().take();
-        for closure in at_end.into_iter().flatten() {
-            // Whatever goes wrong there, the threads that wait for the end are told.
-            let _ = panics::caught("what follows the end of a connection", closure);
-        }
-        self.shared.closed.set();
-    }
-}
+mod threads;
 
 #[cfg(all(test, not(rpc_model)))]
 mod tests;

@@ -2,6 +2,7 @@
 //! Note [models].
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod attendants;
 mod reading;
 
 use std::collections::VecDeque;
@@ -24,6 +25,7 @@ use crate::wire;
 use crate::wire::message::Message as Frame;
 use crate::work::event::Event;
 use crate::work::executor::{Calls, Executor, Job};
+use crate::work::left;
 use crate::work::origin::Origin;
 use crate::work::pool::{Pool, PoolConfig};
 use crate::work::role::{self, Pace};
@@ -66,7 +68,12 @@ fn whoever_has_the_turn_takes_every_item_in_order_and_once() {
                     let (queue, seen, consuming) = &*own;
                     for item in 0..ITEMS {
                         queue.push((producer, item));
-                        let Some(turn) = queue.claim() else { continue };
+                        let turn = if thread_rng().r#gen() {
+                            queue.claim()
+                        } else {
+                            queue.claim_or_leave(2)
+                        };
+                        let Some(turn) = turn else { continue };
                         if thread_rng().r#gen() {
                             turn.hand_over();
                         } else {
@@ -77,10 +84,12 @@ fn whoever_has_the_turn_takes_every_item_in_order_and_once() {
             })
             .collect();
         producers.into_iter().for_each(|producer| producer.join().unwrap());
-        // The last item is left to the resident, so that its loop ends.
+        // The last item is the resident's, so that its loop ends.
         let (queue, seen, _) = &*shared;
         queue.push((0, ITEMS));
-        if let Some(turn) = queue.claim() {
+        let turn =
+            if thread_rng().r#gen() { queue.claim() } else { queue.claim_or_leave(usize::MAX) };
+        if let Some(turn) = turn {
             turn.hand_over();
         }
         resident.join().unwrap();
@@ -164,7 +173,7 @@ impl Outbox for NoOutbox {
 
 /// A connection's way out, and what was queued on it.
 struct Out {
-    sending: Sending,
+    sending: Arc<Sending>,
     machine: Arc<Machine>,
     /// Locked while a message is queued, as the order lock is.
     queued: Mutex<Vec<u32>>,
@@ -176,11 +185,12 @@ impl Out {
             ExceptionEncoder::new(Detail::Hidden, TraceEncoder::default(), &Limits::default());
         let writer = Scripted { written: Arc::clone(written), left, broken: false };
         let control = Arc::new(Control(Arc::clone(written)));
-        Arc::new(Out {
-            sending: Sending::new(Box::new(writer), control, exceptions),
-            machine: Machine::new(Settings::default(), Offers::default(), Arc::new(NoOutbox)),
-            queued: Mutex::default(),
-        })
+        let sending = Arc::new(Sending::new(Box::new(writer), control, exceptions));
+        let machine = Machine::new(Settings::default(), Offers::default(), Arc::new(NoOutbox));
+        if thread_rng().r#gen() {
+            sending.allow_leaving(machine.room());
+        }
+        Arc::new(Out { sending, machine, queued: Mutex::default() })
     }
 
     fn push(&self, id: u32) {
@@ -200,6 +210,9 @@ impl Out {
             }
             self.push(id);
             self.sending.wake(&self.machine);
+            if thread_rng().r#gen() {
+                left::write();
+            }
         }
         let held = self.sending.hold(&self.machine);
         for id in first + 2..first + 4 {

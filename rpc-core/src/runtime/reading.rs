@@ -47,10 +47,12 @@
 //! - A panic gives the turn back and ends the connection.
 //!
 //! A transport without a descriptor, and a process that has none left, keep to the receive
-//! thread.
+//! thread. Where connections share their threads, an attendant does what the receive thread
+//! would do (Note [shared threads]).
 
 use std::sync::{Arc, Weak};
 
+use super::attendants::{Resident, Summons};
 use super::connection;
 use super::receiving::{Entrance, Incoming, MAX_HELD, Receiving};
 use super::sending::Sending;
@@ -61,8 +63,10 @@ use crate::log::tell;
 use crate::panics;
 use crate::protocol::Machine;
 use crate::sync::atomic::{AtomicU8, Ordering};
-use crate::sync::{Mutex, Parker, Polled, Standby};
+use crate::sync::{Mutex, Parker, Polled, Standby, StandbySet};
 use crate::transport::MessageReader;
+use crate::work::event::Event;
+use crate::work::left;
 use crate::work::origin::{OnBehalf, Origin};
 use crate::work::pool::Pool;
 use crate::work::progress::{Hands, Making, Progress};
@@ -71,9 +75,8 @@ use crate::work::waiting;
 use crate::work::waking::Batch;
 
 /// Maximum number of calls under way, in both directions, with which threads read for
-/// themselves. With more, reading, steps and methods go on beside each other, and what is
-/// done together costs less.
-const MANY_CALLS: usize = 16;
+/// themselves. With more, reading, steps and methods go on beside each other.
+const MANY_CALLS: usize = 1024;
 
 /// How long a worker that has nothing else to do waits for more to come.
 const LINGER: std::time::Duration = std::time::Duration::from_millis(20);
@@ -85,6 +88,8 @@ const MAX_IDLE: std::time::Duration = std::time::Duration::from_secs(1);
 pub(super) struct Reading {
     owner: AtomicU8,
     standby: Standby,
+    /// The transport has taken something in before: its descriptor does not tell of it.
+    is_ahead: bool,
     /// Used by whoever has the turn, so that nobody waits for the lock. Absent once the
     /// receive thread has ended.
     reader: Mutex<Option<Box<dyn MessageReader>>>,
@@ -129,19 +134,27 @@ enum Whose {
 impl Reading {
     /// Prepares reading in turns.
     ///
+    /// `shared` is the set in which other connections are stood by for, too, and the number of
+    /// this one; nothing is read then before [`begin`](Self::begin), and the turn is taken.
+    ///
     /// # Errors
     /// Gives the reader back if its transport does not allow this.
     pub(super) fn new(
         reader: Box<dyn MessageReader>,
+        shared: Option<(Arc<StandbySet>, u64)>,
         entrance: Entrance,
         receiving: Arc<Receiving>,
         sending: Arc<Sending>,
         machine: Arc<Machine>,
         pool: Weak<Pool>,
     ) -> Result<Arc<Self>, (Box<dyn MessageReader>, Entrance)> {
-        let descriptor = panics::caught("a transport's reader", || reader.descriptor());
-        let Some(descriptor) = descriptor.ok().flatten() else { return Err((reader, entrance)) };
-        let standby = match Standby::new(descriptor) {
+        let asked = || reader.descriptor().map(|descriptor| (descriptor, reader.has_buffered()));
+        let asked = panics::caught("a transport's reader", asked);
+        let Some((descriptor, is_ahead)) = asked.ok().flatten() else {
+            return Err((reader, entrance));
+        };
+        let owner = if shared.is_some() { TAKEN } else { FREE };
+        let standby = match Standby::new(descriptor, shared) {
             Ok(standby) => standby,
             Err(error) => {
                 tell!(DEBUG, %error, "only the receive thread of a connection reads");
@@ -149,8 +162,9 @@ impl Reading {
             }
         };
         let reading = Arc::new_cyclic(|this| Reading {
-            owner: AtomicU8::new(FREE),
+            owner: AtomicU8::new(owner),
             standby,
+            is_ahead,
             reader: Mutex::new(Some(reader)),
             entrance,
             receiving,
@@ -166,25 +180,70 @@ impl Reading {
 
     /// What the receive thread does, until the stream is over.
     pub(super) fn stand_by(&self) {
+        if self.is_ahead {
+            self.claim().into_iter().for_each(|turn| self.read_while_busy(turn));
+        }
         while self.owner.load(Ordering::SeqCst) != OVER {
+            left::write();
             if let Err(error) = self.standby.wait() {
                 self.receiving
                     .pass_on(&self.entrance, Incoming::End(Error::disconnected(error.to_string())));
                 break;
             }
-            if let Some(mut turn) = self.claim() {
-                loop {
-                    self.work_off(&mut turn, Whose::Own, || true);
-                    if turn.next == Next::Nothing || !self.is_busy() {
-                        break;
-                    }
-                    self.read_on(&mut turn);
-                    if turn.next == Next::Nothing {
-                        break;
-                    }
-                }
+            self.claim().into_iter().for_each(|turn| self.read_while_busy(turn));
+        }
+        self.drop_reader();
+    }
+
+    /// Lets attendants, for whom `summons` calls, and others read from now on. (A socket whose
+    /// peer is gone may have called for an attendant before that, and is armed anew here.)
+    pub(super) fn begin(&self, summons: &Summons) {
+        drop(Turn { reading: self, next: Next::Later });
+        if self.is_ahead {
+            summons.call();
+        }
+    }
+
+    /// Does what the receive thread would do now. Returns whether the stream is over.
+    fn attend(&self) -> bool {
+        if let Some(turn) = self.claim()
+            && self.has_something()
+        {
+            self.read_while_busy(turn);
+        }
+        let is_over = self.owner.load(Ordering::SeqCst) == OVER;
+        if is_over {
+            self.drop_reader();
+        }
+        is_over
+    }
+
+    /// Whether there is something to read, for a thread that has the turn and was called a
+    /// while ago. Others may have read it since, and the reader, which relies on its caller to
+    /// know, would wait for more.
+    fn has_something(&self) -> bool {
+        let has_buffered = |reader: &dyn MessageReader| {
+            panics::caught("a transport's reader", || reader.has_buffered()).unwrap_or(true)
+        };
+        self.standby.is_readable()
+            || self.reader.lock().as_ref().is_some_and(|reader| has_buffered(&**reader))
+    }
+
+    /// Reads what is there; and what comes, while much is under way.
+    fn read_while_busy(&self, mut turn: Turn<'_>) {
+        loop {
+            self.work_off(&mut turn, Whose::Own, || true);
+            if turn.next == Next::Nothing || !self.is_busy() {
+                return;
+            }
+            self.read_on(&mut turn);
+            if turn.next == Next::Nothing {
+                return;
             }
         }
+    }
+
+    fn drop_reader(&self) {
         let reader = self.reader.lock().take();
         let _ = panics::caught("the drop of a transport's reader", || drop(reader));
     }
@@ -256,6 +315,7 @@ impl Reading {
 
     /// Waits for the next message, and works off what has come with it.
     fn read_on(&self, turn: &mut Turn<'_>) {
+        left::write();
         self.guarded(turn, || {
             let event = match &mut *self.reader.lock() {
                 Some(reader) => self.receiving.next(&mut **reader),
@@ -326,9 +386,12 @@ impl Progress for Reading {
         };
         let Some(mut turn) = turn else { return false };
         let descriptor = self.standby.descriptor();
+        let process = self.machine.room().home().process();
         let is_over = || deadline != Deadline::NEVER && deadline.has_passed();
         while !parker.was_unparked() && turn.next == Next::Later {
-            match parker.poll(descriptor, deadline) {
+            // What came last may have been passed on: Note [left to write].
+            left::write();
+            match parker.poll(descriptor, deadline, process) {
                 // There may always be something, and never what the thread waits for.
                 Polled::Readable if is_over() => break,
                 Polled::Readable => {
@@ -348,10 +411,12 @@ impl Progress for Reading {
         }
         let Some(mut turn) = self.claim_elsewhere() else { return false };
         let descriptor = self.standby.descriptor();
+        let process = self.machine.room().home().process();
         let end = Deadline::after(MAX_IDLE);
         while turn.next == Next::Later && !end.has_passed() {
             let deadline = Deadline::after(LINGER);
-            match waiting::with_parker(|parker| parker.poll(descriptor, deadline)) {
+            left::write();
+            match waiting::with_parker(|parker| parker.poll(descriptor, deadline, process)) {
                 Polled::Readable => {
                     if worker.keep_first(&mut || {
                         let goes_on = || !worker.keeps() && !end.has_passed();
@@ -365,6 +430,32 @@ impl Progress for Reading {
             }
         }
         false
+    }
+}
+
+/// The duty of reading. The reading is absent while an attendant works with it, and after the
+/// end: so whoever still has the duty keeps no socket open.
+pub(super) struct ReadingDuty {
+    reading: Mutex<Option<Arc<Reading>>>,
+    gone: Arc<Event>,
+}
+
+impl ReadingDuty {
+    /// `gone` is set when nothing is left to be done.
+    pub(super) fn new(reading: Arc<Reading>, gone: &Arc<Event>) -> Self {
+        ReadingDuty { reading: Mutex::new(Some(reading)), gone: Arc::clone(gone) }
+    }
+}
+
+impl Resident for ReadingDuty {
+    fn attend(&self) {
+        let Some(reading) = self.reading.lock().take() else { return };
+        if reading.attend() {
+            drop(reading);
+            self.gone.set();
+        } else {
+            *self.reading.lock() = Some(reading);
+        }
     }
 }
 
@@ -387,3 +478,6 @@ impl Drop for Turn<'_> {
         self.reading.standby_is(Standby::arm);
     }
 }
+
+#[cfg(all(test, not(rpc_model), any(target_os = "linux", target_os = "android")))]
+mod tests;

@@ -8,9 +8,10 @@
 //! is the receive thread here, where threads do not take turns at reading; where they do, see
 //! `reading.rs`.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use super::attendants::Summons;
 use super::connection;
 use super::sending::{FEW_CALLS, Sending};
 use crate::cap::effects::Rest;
@@ -22,6 +23,7 @@ use crate::protocol::{Machine, costs};
 use crate::sync::Mutex;
 use crate::transport::{MessageReader, Received, TransportError};
 use crate::wire;
+use crate::work::left;
 use crate::work::role::{self, Pace};
 use crate::work::waiting::{self, Waiters};
 use crate::work::waking::Batch;
@@ -47,8 +49,12 @@ pub(super) struct Receiving {
     most_named: usize,
     /// The connection has ended: the coordinator thread sees it off.
     ended: AtomicBool,
+    /// Why the coordinator is to end the connection, if somebody else has found that.
+    given_up: Mutex<Option<Error>>,
     /// Nothing more is taken in.
     refuses: AtomicBool,
+    /// What calls the coordinator, if that is not a thread of its own.
+    summons: OnceLock<Summons>,
 }
 
 /// Where the receive thread puts what it has read.
@@ -90,18 +96,44 @@ impl Receiving {
             full: Mutex::default(),
             most_named: costs::most_named(limits.budget_bytes),
             ended: AtomicBool::new(false),
+            given_up: Mutex::new(None),
             refuses: AtomicBool::new(false),
+            summons: OnceLock::new(),
         };
         (receiving, Entrance(to_coordinator), Inbox(incoming))
+    }
+
+    /// Lets attendants do what the coordinator thread would do (Note [shared threads]).
+    pub(super) fn share(&self, summons: Summons) {
+        // Done once, before anything is passed on.
+        let _ = self.summons.set(summons);
+    }
+
+    fn call_coordinator(&self) {
+        if let Some(summons) = self.summons.get() {
+            summons.call();
+        }
+    }
+
+    /// Lets the coordinator end the connection: what that leads to of the application's must
+    /// not run on this thread. Does not wait.
+    pub(super) fn give_up(&self, error: Error) {
+        *self.given_up.lock() = Some(error);
+        self.wake_coordinator();
+    }
+
+    fn wake_coordinator(&self) {
+        // When the queue is full the coordinator does not sleep, and looks.
+        if let Some(to_coordinator) = self.to_coordinator.upgrade() {
+            let _ = to_coordinator.try_send(Incoming::Wake);
+        }
+        self.call_coordinator();
     }
 
     /// The connection has ended. Does not wait.
     pub(super) fn end(&self) {
         self.ended.store(true, Ordering::SeqCst);
-        // When the queue is full the coordinator does not sleep, and looks.
-        if let Some(to_coordinator) = self.to_coordinator.upgrade() {
-            let _ = to_coordinator.try_send(Incoming::Wake);
-        }
+        self.wake_coordinator();
         self.call_reader();
     }
 
@@ -112,7 +144,7 @@ impl Receiving {
         drop(inbox.0.drain());
     }
 
-    fn has_ended(&self) -> bool {
+    pub(super) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::SeqCst)
     }
 
@@ -141,6 +173,7 @@ impl Receiving {
         sending: &Sending,
     ) {
         loop {
+            left::write();
             let mut event = next(reader, self.most_named);
             if let Incoming::Message(message) = event {
                 if machine.calls_under_way() <= FEW_CALLS
@@ -180,7 +213,10 @@ impl Receiving {
         }
         self.bytes.fetch_add(event.size(), Ordering::SeqCst);
         self.behind.fetch_add(1, Ordering::SeqCst);
-        entrance.0.send(event).is_ok()
+        // Waits while the queue is full, and whoever filled it has called the coordinator.
+        let taken = entrance.0.send(event).is_ok();
+        self.call_coordinator();
+        taken
     }
 
     /// Whether the coordinator thread has worked off all that it was given. That lasts as
@@ -224,17 +260,27 @@ impl Receiving {
         called.wake_now();
     }
 
-    /// What the coordinator thread does, until the connection has ended.
+    /// What the coordinator thread does, until the connection has ended. An attendant does
+    /// not wait for more, and ends earlier.
     pub(super) fn coordinate(
         &self,
         inbox: &Inbox,
+        waits: bool,
         machine: &Arc<Machine>,
         sending: &Sending,
     ) -> Input {
         let mut input = Input::GoesOn;
         while !self.has_ended() {
+            let given_up = self.given_up.lock().take();
+            if let Some(error) = given_up {
+                machine.disconnect(error);
+                break;
+            }
+            // What came last may have been passed on: Note [left to write].
+            left::write();
+            let first = if waits { inbox.0.recv().ok() } else { inbox.0.try_recv().ok() };
             // When the receive thread has gone, the last that it has sent was the end.
-            let Ok(first) = inbox.0.recv() else { break };
+            let Some(first) = first else { break };
             role::set_pace(Pace::Busy);
             // The batch ends first. Writing what was held back runs the application's trace
             // encoder, which may depend on a thread that the batch has noted.

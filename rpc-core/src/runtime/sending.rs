@@ -8,20 +8,25 @@
 //! never waits for the transport: what the transport does not take at once is left to
 //! the send thread.
 //!
-//! A thread that goes on to queue more leaves the writing to the send thread, which
-//! writes many messages with one system call while the first thread makes more. It is
-//! not known beforehand what a thread will do. So a thread writes in place once, and
-//! again only after it has waited or taken up another job: see
-//! [`Pace`](crate::work::role::Pace). While many calls are under way there always is
-//! more to come, and only the send thread writes. Long messages are worth a system call
-//! of their own in any case. Threads that serve a connection know what is to come: they
-//! hold everything back until they have worked off what had arrived, and then write it.
+//! A thread that goes on to queue more writes all of it together, when it is about to wait
+//! or when much waits to be written (Note [left to write]). It is not known beforehand what
+//! a thread will do. So a thread writes in place once, and again only after it has waited or
+//! taken up another job: see [`Pace`](crate::work::role::Pace). While several calls are
+//! under way there always is more to come from a thread that makes calls, and it leaves the
+//! first one, too; a worker behind whose job no other waits writes what it and others have
+//! left. Long messages are worth a system call of their own in any case. Threads that serve
+//! a connection know what is to come: they hold everything back until they have worked off
+//! what had arrived, and then write it.
+//!
+//! Nothing is left where connections share their threads, since no thread watches then: what
+//! is not written in place goes to an attendant at once.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
+use super::attendants::Summons;
 use super::connection;
 use super::exceptions::ExceptionEncoder;
 use super::turns::{KEPT, Turn, TurnQueue};
@@ -35,6 +40,7 @@ use crate::transport::{MessageWriter, TransportControl, TransportError};
 use crate::wire;
 use crate::wire::message::Message as Frame;
 use crate::work::event::Event;
+use crate::work::left::{self, Leavings};
 use crate::work::role;
 use crate::work::room::Room;
 
@@ -44,6 +50,9 @@ const MAX_BATCH: usize = 512;
 /// Maximum number of calls under way, in both directions, with which working on several
 /// at once gains nothing.
 pub(super) const FEW_CALLS: usize = 4;
+
+/// Number of messages that are written without waiting for more.
+const MUCH: usize = 32;
 
 /// Minimum number of bytes with which writing them together with others saves nothing.
 const LARGE: usize = 16 << 10;
@@ -58,6 +67,14 @@ pub(super) struct Sending {
     failure: Mutex<Option<Error>>,
     /// Set when nothing more will be written.
     done: Event,
+    /// Present if threads may leave what they queue.
+    leaving: OnceLock<Leaving>,
+}
+
+/// What a thread needs that leaves messages (Note [left to write]).
+struct Leaving {
+    here: Weak<dyn Leavings>,
+    room: Arc<Room>,
 }
 
 enum Outgoing {
@@ -135,6 +152,7 @@ impl Sending {
             control: Mutex::new(Some(control)),
             failure: Mutex::new(None),
             done: Event::default(),
+            leaving: OnceLock::new(),
         }
     }
 
@@ -154,13 +172,27 @@ impl Sending {
         if HELD.try_with(Cell::get) == Ok(self.address()) {
             return;
         }
-        let Some(turn) = self.queue.claim() else { return };
-        let large = machine.room().bytes() >= LARGE;
-        if large || (machine.calls_under_way() <= FEW_CALLS && role::has_time()) {
-            self.write_in_place(turn, machine.room());
-        } else {
-            turn.hand_over();
+        if !self.queue.is_due() {
+            return;
         }
+        if machine.room().bytes() >= LARGE
+            || ((machine.calls_under_way() <= FEW_CALLS || role::is_worker()) && role::has_time())
+        {
+            let turn = self.queue.claim();
+            turn.into_iter().for_each(|turn| self.write_in_place(turn, machine.room()));
+        } else if self.leaving.get().is_some_and(|leaving| left::note(&leaving.here)) {
+            let turn = self.queue.claim_or_leave(MUCH);
+            turn.into_iter().for_each(|turn| self.write_in_place(turn, machine.room()));
+        } else {
+            self.queue.claim().into_iter().for_each(Turn::hand_over);
+        }
+    }
+
+    /// Lets threads leave what they queue. For a connection with a send thread.
+    pub(super) fn allow_leaving(self: &Arc<Self>, room: &Arc<Room>) {
+        let this: Weak<Self> = Arc::downgrade(self);
+        // Done once, before anything is pushed.
+        let _ = self.leaving.set(Leaving { here: this, room: Arc::clone(room) });
     }
 
     /// Declares that nothing more will be pushed. Does not wait.
@@ -221,16 +253,36 @@ impl Sending {
         self.done.set();
     }
 
+    /// Lets attendants do what the send thread would do (Note [shared threads]): they call
+    /// [`attend`](Self::attend).
+    pub(super) fn share(&self, summons: Summons) {
+        self.queue.share(summons);
+    }
+
+    /// Does what the send thread would do now. Nothing is called for after the end.
+    pub(super) fn attend(&self, machine: &Arc<Machine>) {
+        let ran = connection::guarded("a thread that sends", machine, || {
+            self.queue.take_over().is_some_and(|turn| self.write_from(turn, machine))
+        });
+        if ran.is_err() {
+            self.shut_down_transport();
+        }
+        if ran.unwrap_or(true) {
+            self.done.set();
+        }
+    }
+
     fn write_all(&self, machine: &Arc<Machine>) {
-        let mut over = false;
-        while !over {
-            let mut turn = self.queue.wait();
-            loop {
-                over = self.write(&turn, machine);
-                match turn.finish() {
-                    Err(more) if !over => turn = more,
-                    _ => break,
-                }
+        while !self.write_from(self.queue.wait(), machine) {}
+    }
+
+    /// Writes what waits, until nothing does. Returns whether nothing will follow.
+    fn write_from<'q>(&'q self, mut turn: Turn<'q, Outgoing>, machine: &Arc<Machine>) -> bool {
+        loop {
+            let over = self.write(&turn, machine);
+            match turn.finish() {
+                Err(more) if !over => turn = more,
+                _ => return over,
             }
         }
     }
@@ -290,6 +342,16 @@ impl Sending {
         let control = self.control.lock().clone();
         if let Some(control) = control {
             connection::shut_down_transport(&*control);
+        }
+    }
+}
+
+impl Leavings for Sending {
+    fn write(&self) {
+        if let Some(leaving) = self.leaving.get()
+            && let Some(turn) = self.queue.claim()
+        {
+            self.write_in_place(turn, &leaving.room);
         }
     }
 }
@@ -401,3 +463,6 @@ impl Drop for Hold<'_> {
         }
     }
 }
+
+#[cfg(all(test, not(rpc_model)))]
+mod tests;

@@ -7,13 +7,15 @@
 //! going on. So the right to consume the queue is a *turn* that any thread may take. A
 //! thread that queued something and has nothing better to do takes the turn when it is
 //! free. If there is more to do than such a thread should be kept for, the turn goes to the
-//! *resident*, a thread that exists for this queue.
+//! *resident*, a thread that exists for this queue, or to an attendant in its place (Note
+//! [shared threads]).
 //!
 //! # State model of the turn
 //!
 //! ```text
 //! Free ──push──► Due ──claim──► Taken ──finish, nothing waits──► Free
-//!                                 └──handed over, or dropped──► Resident ──wait──► Taken
+//!                 │               └──handed over, or dropped──► Resident ──wait──► Taken
+//!                 └──left, and found by the resident that watches──► Taken
 //! ```
 //!
 //! Only the thread that has the turn takes items out, so their order is kept. The state
@@ -22,23 +24,43 @@
 //! be a system call under that lock. So a thread that has pushed calls
 //! [`claim`](TurnQueue::claim) afterwards, without the lock; one of the threads that do
 //! gets the turn.
+//!
+//! A thread that is going to queue more, or about to wait, need not take the turn yet, and
+//! calls nobody: it *leaves* the turn due, and claims it later. Nobody can tell what else
+//! the thread will do before that. So while threads do this the resident *watches*: it
+//! looks again and again, and takes the turn that it finds due.
+//!
+//! ```text
+//! No ──left, resident called──► Once ──left again──► Again
+//!  ▲                            │  ▲                   │
+//!  └──────the resident looks────┘  └the resident looks─┘
+//! ```
 
 use std::collections::VecDeque;
+use std::sync::OnceLock;
+use std::time::Duration;
 
+use super::attendants::Summons;
 use crate::deadline::Deadline;
 use crate::memory::GiveBack;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::work::waiting::{self, Waiters};
+use crate::work::waiting::{self, Called, Waiters};
 
 /// Maximum memory that an empty queue keeps, in items.
 pub(super) const KEPT: usize = 64;
+
+/// How long a resident that watches sleeps before it looks. Nothing that was left waits for
+/// longer, but for the time until the resident runs.
+const WATCH_INTERVAL: Duration = Duration::from_micros(200);
 
 /// A queue of many producers.
 pub(super) struct TurnQueue<T> {
     state: Mutex<State<T>>,
     /// Whether the turn is due. Changed under the lock only.
     due: AtomicBool,
+    /// What calls the resident, if that is not a thread of its own.
+    summons: OnceLock<Summons>,
 }
 
 struct State<T> {
@@ -46,6 +68,7 @@ struct State<T> {
     owner: Owner,
     /// Where the resident waits.
     resident: Waiters,
+    watch: Watch,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,6 +77,16 @@ enum Owner {
     Due,
     Taken,
     Resident,
+}
+
+/// Whether the resident looks for a turn that was left.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Watch {
+    No,
+    /// At the end of this interval, and not after it.
+    Once,
+    /// The turn was left in this interval: also at the end of the next one.
+    Again,
 }
 
 /// The right to consume. Dropping it hands the turn to the resident.
@@ -66,9 +99,17 @@ impl<T> TurnQueue<T> {
                 waiting: VecDeque::new(),
                 owner: Owner::Free,
                 resident: Waiters::default(),
+                watch: Watch::No,
             }),
             due: AtomicBool::new(false),
+            summons: OnceLock::new(),
         }
+    }
+
+    /// Lets attendants be the resident. They [take the turn over](Self::take_over).
+    pub(super) fn share(&self, summons: Summons) {
+        // Done once, before anything is pushed.
+        let _ = self.summons.set(summons);
     }
 
     /// Adds an item. [`claim`](Self::claim) must follow. Does not wait.
@@ -81,9 +122,14 @@ impl<T> TurnQueue<T> {
         }
     }
 
+    /// Whether the turn is due.
+    pub(super) fn is_due(&self) -> bool {
+        self.due.load(Ordering::SeqCst)
+    }
+
     /// Takes the turn if it is due. Does not wait.
     pub(super) fn claim(&self) -> Option<Turn<'_, T>> {
-        if !self.due.load(Ordering::SeqCst) {
+        if !self.is_due() {
             return None;
         }
         let mut state = self.state.lock();
@@ -95,6 +141,29 @@ impl<T> TurnQueue<T> {
         Some(Turn(self))
     }
 
+    /// Takes the turn if it is due and so many items wait; leaves it if fewer do. The caller
+    /// has to [`claim`](Self::claim) it when it is about to wait. Not for a queue whose
+    /// resident attendants are. Does not wait.
+    pub(super) fn claim_or_leave(&self, much: usize) -> Option<Turn<'_, T>> {
+        if !self.is_due() {
+            return None;
+        }
+        let called = {
+            let mut state = self.state.lock();
+            if state.owner != Owner::Due {
+                return None;
+            }
+            if state.waiting.len() >= much {
+                state.owner = Owner::Taken;
+                self.due.store(false, Ordering::SeqCst);
+                return Some(Turn(self));
+            }
+            state.leave()
+        };
+        called.wake_now();
+        None
+    }
+
     /// Takes out what nobody is going to consume.
     pub(super) fn clear(&self) -> VecDeque<T> {
         std::mem::take(&mut self.state.lock().waiting)
@@ -102,13 +171,78 @@ impl<T> TurnQueue<T> {
 
     /// Waits until the resident has the turn.
     pub(super) fn wait(&self) -> Turn<'_, T> {
-        waiting::park(
-            &self.state,
-            |state| &mut state.resident,
-            Deadline::NEVER,
-            |state, _| (state.owner == Owner::Resident).then(|| state.owner = Owner::Taken),
-        );
+        let mut watches = false;
+        loop {
+            let deadline = if watches { Deadline::after(WATCH_INTERVAL) } else { Deadline::NEVER };
+            let found = waiting::park(
+                &self.state,
+                |state| &mut state.resident,
+                deadline,
+                |state, look| {
+                    let takes = state.owner == Owner::Resident
+                        || (look.late && state.owner == Owner::Due && {
+                            self.due.store(false, Ordering::SeqCst);
+                            true
+                        });
+                    if takes {
+                        state.owner = Owner::Taken;
+                        return Some(Found::Turn);
+                    }
+                    if look.late {
+                        state.watch = state.watch.looked();
+                    }
+                    let begins = !watches && state.watch != Watch::No;
+                    watches = state.watch != Watch::No;
+                    begins.then_some(Found::Watch)
+                },
+            );
+            if matches!(found, Some(Found::Turn)) {
+                break;
+            }
+        }
         Turn(self)
+    }
+
+    /// Takes the turn if the resident has it. Does not wait.
+    pub(super) fn take_over(&self) -> Option<Turn<'_, T>> {
+        let mut state = self.state.lock();
+        if state.owner != Owner::Resident {
+            return None;
+        }
+        state.owner = Owner::Taken;
+        Some(Turn(self))
+    }
+}
+
+/// What the resident finds.
+enum Found {
+    Turn,
+    /// It has to watch.
+    Watch,
+}
+
+impl Watch {
+    fn looked(self) -> Self {
+        match self {
+            Watch::No | Watch::Once => Watch::No,
+            Watch::Again => Watch::Once,
+        }
+    }
+}
+
+impl<T> State<T> {
+    /// Leaves the turn due. The resident has to be woken if it is called.
+    fn leave(&mut self) -> Called {
+        match self.watch {
+            Watch::No => {
+                self.watch = Watch::Once;
+                self.resident.call_first()
+            }
+            Watch::Once | Watch::Again => {
+                self.watch = Watch::Again;
+                Called::default()
+            }
+        }
     }
 }
 
@@ -150,6 +284,9 @@ impl<T> Drop for Turn<'_, T> {
             state.resident.call_first()
         };
         called.wake_now();
+        if let Some(summons) = self.0.summons.get() {
+            summons.call();
+        }
     }
 }
 
@@ -184,6 +321,53 @@ mod tests {
         queue.claim().unwrap().hand_over();
         assert!(queue.claim().is_none());
         assert!(queue.wait().finish().is_err());
+    }
+
+    #[test]
+    fn what_is_left_is_taken_when_it_is_much() {
+        let queue = TurnQueue::new();
+        assert!(queue.claim_or_leave(0).is_none());
+        queue.push(0);
+        assert!(queue.claim_or_leave(2).is_none());
+        queue.push(1);
+        let turn = queue.claim_or_leave(2).unwrap();
+        turn.take(&mut VecDeque::new());
+        assert!(turn.finish().is_ok());
+    }
+
+    #[test]
+    fn what_is_left_is_taken_by_whoever_comes_next_or_else_by_the_resident() {
+        let queue = TurnQueue::new();
+        queue.push(0);
+        assert!(queue.claim_or_leave(9).is_none());
+        let turn = queue.claim().unwrap();
+        turn.take(&mut VecDeque::new());
+        assert!(turn.finish().is_ok());
+        for item in 1..4 {
+            queue.push(item);
+            assert!(queue.claim_or_leave(9).is_none());
+            let mut taken = VecDeque::new();
+            let turn = queue.wait();
+            turn.take(&mut taken);
+            assert_eq!(taken, [item]);
+            assert!(turn.finish().is_ok());
+        }
+    }
+
+    /// The resident does not run where nothing is left any more.
+    #[test]
+    fn the_resident_looks_as_often_as_something_was_left() {
+        let looks = |left: &[Watch]| left.iter().fold(Watch::No, |_, watch| watch.looked());
+        assert!(looks(&[Watch::Once]) == Watch::No);
+        assert!(looks(&[Watch::Again]) == Watch::Once);
+        let queue = TurnQueue::new();
+        queue.push(0);
+        let watch = || queue.state.lock().watch;
+        assert!(queue.claim_or_leave(9).is_none() && watch() == Watch::Once);
+        assert!(queue.claim_or_leave(9).is_none() && watch() == Watch::Again);
+        queue.claim().unwrap().hand_over();
+        // A turn that is given is no look.
+        assert!(queue.wait().finish().is_err() && watch() == Watch::Again);
     }
 
     /// Producers that work off what they find, or hand it over to the resident.
@@ -226,8 +410,12 @@ mod tests {
                     scope.spawn(move || {
                         for item in 0..ITEMS {
                             queue.push((producer, item));
-                            if item % 2 == 0 {
+                            if item % 3 == 0 {
                                 hand_over(queue);
+                            } else if item % 3 == 1 {
+                                if let Some(turn) = queue.claim_or_leave(5) {
+                                    consume(turn, seen);
+                                }
                             } else if let Some(turn) = queue.claim() {
                                 consume(turn, seen);
                             }

@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use super::attendants::Attendants;
 use super::config::ConnConfig;
 use super::connection::{self, Connection};
 use super::draining;
 use super::supervisor::{Groups, OwnedSupervisor};
 use crate::cap::client::Client;
 use crate::cap::effects;
+use crate::cap::interceptor::Interceptors;
 use crate::cap::object::{Concurrency, Dispatch, LocalObject};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
@@ -24,6 +26,21 @@ use crate::work::pool::{DEFAULT_NAME, Pool, PoolConfig};
 use crate::work::role;
 
 /// How a vat behaves.
+///
+/// ```
+/// use std::time::Duration;
+/// use capnp_threads_core::Vat;
+/// use capnp_threads_core::vat::VatConfig;
+///
+/// # fn main() -> capnp_threads_core::Result<()> {
+/// let mut config = VatConfig::default();
+/// config.pool.max_workers = 16;
+/// config.call_timeout = Some(Duration::from_secs(30));
+/// let vat = Vat::with_config(config)?;
+/// # let _ = vat;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct VatConfig {
@@ -36,6 +53,42 @@ pub struct VatConfig {
     /// connection's configuration nor the caller allows another time: see
     /// [`ConnConfig::call_timeout`]. Default: without limit.
     pub call_timeout: Option<Duration>,
+    /// What is asked about the calls that cross the vat's connections, in either direction.
+    /// Default: nothing.
+    pub interceptors: Interceptors,
+    /// The threads of the vat's connections. Default: each connection has its own.
+    pub connection_threads: ConnectionThreads,
+}
+
+/// The threads of a vat's connections.
+///
+/// ```
+/// use capnp_threads_core::Vat;
+/// use capnp_threads_core::vat::{ConnectionThreads, VatConfig};
+///
+/// # fn main() -> capnp_threads_core::Result<()> {
+/// let mut config = VatConfig::default();
+/// config.connection_threads = ConnectionThreads::Shared;
+/// let for_many_clients = Vat::with_config(config)?;
+/// # drop(for_many_clients);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConnectionThreads {
+    /// Every connection has three threads of its own, which wait while nothing is going
+    /// on.
+    #[default]
+    Own,
+    /// The vat's connections share their threads: one waits for all of them, and a
+    /// connection gets others while there is something to do. For a vat with thousands of
+    /// connections of which few are busy at a time. What comes first after a pause takes one
+    /// wake-up longer.
+    ///
+    /// A connection whose transport has no descriptor to wait for, as one over the pipes of a
+    /// child process, keeps a thread that receives.
+    Shared,
 }
 
 impl VatConfig {
@@ -57,7 +110,13 @@ impl VatConfig {
 
 impl Default for VatConfig {
     fn default() -> Self {
-        VatConfig { name: DEFAULT_NAME.into(), pool: PoolConfig::default(), call_timeout: None }
+        VatConfig {
+            name: DEFAULT_NAME.into(),
+            pool: PoolConfig::default(),
+            call_timeout: None,
+            interceptors: Interceptors::default(),
+            connection_threads: ConnectionThreads::default(),
+        }
     }
 }
 
@@ -66,6 +125,26 @@ impl Default for VatConfig {
 ///
 /// Dropping every handle leaves connections running until their own handles are
 /// dropped; [`shutdown`](Self::shutdown) ends them all.
+///
+/// ```
+/// use capnp_threads_core::{Result, Vat};
+/// use rpc_schema::echo_capnp::echo;
+///
+/// struct Echo;
+///
+/// impl echo::Server for Echo {
+///     fn ping(&self, _: echo::PingParams, _: echo::PingResults) -> Result<()> {
+///         Ok(())
+///     }
+/// }
+///
+/// # fn main() -> Result<()> {
+/// let vat = Vat::new();
+/// let echo: echo::Client = vat.export(Echo);
+/// echo.ping_request().call()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Vat {
     shared: Arc<Shared>,
@@ -75,6 +154,9 @@ struct Shared {
     name: String,
     pool: Arc<Pool>,
     call_timeout: Option<Duration>,
+    interceptors: Interceptors,
+    /// Absent if connections have threads of their own.
+    attendants: Option<Arc<Attendants>>,
     connections: Arc<connection::Registry>,
     next_connection: AtomicU64,
     /// Set before the connections are closed.
@@ -119,16 +201,24 @@ impl Vat {
     }
 
     fn of_config(config: VatConfig) -> Self {
-        let pool = Pool::new(config.name.clone(), config.pool);
-        Self::of_workers(pool, config.name, config.call_timeout)
+        let pool = Pool::new(config.name.clone(), config.pool.clone());
+        Self::of_workers(pool, config)
     }
 
-    fn of_workers(pool: Arc<Pool>, name: String, call_timeout: Option<Duration>) -> Self {
+    fn of_workers(pool: Arc<Pool>, config: VatConfig) -> Self {
+        let attendants = match config.connection_threads {
+            ConnectionThreads::Own => None,
+            ConnectionThreads::Shared => {
+                Some(Arc::new(Attendants::new(config.name.clone(), &pool)))
+            }
+        };
         Vat {
             shared: Arc::new(Shared {
                 pool,
-                name,
-                call_timeout,
+                name: config.name,
+                call_timeout: config.call_timeout,
+                interceptors: config.interceptors,
+                attendants,
                 connections: Arc::new(Table::new()),
                 next_connection: AtomicU64::new(1),
                 closed: AtomicBool::new(false),
@@ -142,7 +232,7 @@ impl Vat {
     /// vat, on a thread that belongs to no vat, belong to it.
     pub fn global() -> &'static Vat {
         static GLOBAL: LazyLock<Vat> =
-            LazyLock::new(|| Vat::of_workers(Pool::global(), DEFAULT_NAME.into(), None));
+            LazyLock::new(|| Vat::of_workers(Pool::global(), VatConfig::default()));
         &GLOBAL
     }
 
@@ -173,11 +263,14 @@ impl Vat {
         let common = &mut config.common;
         common.limits.check()?;
         common.call_timeout = common.call_timeout.or(self.shared.call_timeout);
+        let behind = std::mem::take(&mut common.interceptors);
+        common.interceptors = self.shared.interceptors.clone().and(behind);
         let number = self.shared.next_connection.fetch_add(1, Ordering::Relaxed);
         let connection = connection::start(
             transport,
             config,
             &self.shared.pool,
+            self.shared.attendants.as_ref(),
             &self.shared.connections,
             number,
             format!("{}-{number}", self.shared.name),
@@ -283,7 +376,15 @@ impl Vat {
         }
     }
 
-    fn connections(&self) -> Vec<Arc<connection::Shared>> {
+    pub(super) fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    pub(super) fn pool(&self) -> &Pool {
+        &self.shared.pool
+    }
+
+    pub(super) fn connections(&self) -> Vec<Arc<connection::Shared>> {
         let mut connections = Vec::new();
         self.shared.connections.for_each(|_, connection| connections.push(Arc::clone(connection)));
         connections
@@ -316,7 +417,8 @@ impl Vat {
         let ended = connections.iter().all(|connection| connection.join_before(deadline));
         let stopped = supervisors.iter().all(|supervisor| supervisor.join(deadline));
         let drained = self.shared.pool.close(deadline);
-        ended && stopped && drained
+        let left = self.shared.attendants.iter().all(|attendants| attendants.close(deadline));
+        ended && stopped && drained && left
     }
 
     pub(crate) fn executor(&self) -> Arc<dyn Executor> {

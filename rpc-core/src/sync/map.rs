@@ -3,13 +3,16 @@
 use std::hash::Hash;
 
 use dashmap::DashMap;
+use foldhash::fast::RandomState;
 
 /// Its internal locks are held only during a call of one of its methods.
-pub(crate) struct Map<K: Eq + Hash, V>(DashMap<K, V>);
+///
+/// Keys are ids. A peer chooses some of them, so their hashes are seeded at random.
+pub(crate) struct Map<K: Eq + Hash, V>(DashMap<K, V, RandomState>);
 
 impl<K: Eq + Hash + Copy, V> Map<K, V> {
     pub(crate) fn with_shards(shards: usize) -> Self {
-        Map(DashMap::with_shard_amount(shards))
+        Map(DashMap::with_hasher_and_shard_amount(RandomState::default(), shards))
     }
 
     /// Adds an entry and returns what it replaces.

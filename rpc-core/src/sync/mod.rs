@@ -36,13 +36,13 @@ pub(crate) use self::map::Map;
 pub(crate) use self::model::Condvar;
 #[cfg(rpc_model)]
 pub(crate) use self::model::{
-    Map, Mutex, MutexGuard, Parker, Polled, RwLock, Signal, Standby, Unparker, atomic, thread,
-    thread_local,
+    Map, Mutex, MutexGuard, Parker, Polled, RwLock, Signal, Standby, StandbySet, Unparker, atomic,
+    thread, thread_local,
 };
 #[cfg(not(rpc_model))]
 pub(crate) use self::parker::{Parker, Polled, Unparker};
 #[cfg(not(rpc_model))]
-pub(crate) use self::polling::Standby;
+pub(crate) use self::polling::{Standby, StandbySet};
 #[cfg(not(rpc_model))]
 pub(crate) use parking_lot::{Mutex, MutexGuard, RwLock};
 #[cfg(not(rpc_model))]

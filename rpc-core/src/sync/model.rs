@@ -137,20 +137,25 @@ struct Signalled {
     readable: bool,
     armed: bool,
     polling: Vec<Unparker>,
+    /// Where a thread stands by for this signal and others.
+    set: Option<Arc<StandbySet>>,
 }
 
 impl Signal {
     #[cfg(test)]
     pub(crate) fn set_readable(&self, readable: bool) {
-        let polling = {
+        let (polling, set) = {
             let mut state = self.state.lock();
             state.readable = readable;
             if !readable {
                 return;
             }
             self.fired.notify_one();
-            std::mem::take(&mut state.polling)
+            (std::mem::take(&mut state.polling), state.set.clone())
         };
+        if let Some(set) = set {
+            set.look();
+        }
         for thread in polling {
             thread.0.state.lock().readable = true;
             thread.0.came.notify_one();
@@ -171,26 +176,93 @@ impl Signal {
     }
 }
 
+/// Signals for which one thread stands by.
+#[derive(Default)]
+pub(crate) struct StandbySet {
+    state: Mutex<Standing>,
+    fired: Condvar,
+}
+
+#[derive(Default)]
+struct Standing {
+    signals: Vec<(u64, Arc<Signal>)>,
+    rung: bool,
+}
+
+impl StandbySet {
+    #[expect(clippy::unnecessary_wraps, reason = "it can fail outside of models")]
+    pub(crate) fn new() -> std::io::Result<Self> {
+        Ok(Self::default())
+    }
+
+    pub(crate) fn wait(&self, deadline: Deadline) -> std::io::Result<Option<u64>> {
+        let late = deadline != Deadline::NEVER && thread_rng().r#gen();
+        let mut state = self.state.lock();
+        loop {
+            if std::mem::take(&mut state.rung) || late {
+                return Ok(None);
+            }
+            for (number, signal) in &state.signals {
+                let mut signal = signal.state.lock();
+                if signal.readable && signal.armed {
+                    signal.armed = false;
+                    return Ok(Some(*number));
+                }
+            }
+            self.fired.wait(&mut state);
+        }
+    }
+
+    pub(crate) fn ring(&self) {
+        self.state.lock().rung = true;
+        self.fired.notify_one();
+    }
+
+    /// Lets the thread that stands by look again. The lock is taken so that it does not
+    /// miss this between its look and its sleep.
+    fn look(&self) {
+        let _seen = self.state.lock();
+        self.fired.notify_one();
+    }
+}
+
 /// Where a thread stands by for a signal while it is armed.
 pub(crate) struct Standby {
     signal: Arc<Signal>,
+    set: Option<Arc<StandbySet>>,
 }
 
 impl Standby {
-    pub(crate) fn new(signal: Arc<Signal>) -> std::io::Result<Self> {
-        signal.state.lock().armed = true;
-        Ok(Standby { signal })
+    #[expect(clippy::unnecessary_wraps, reason = "it can fail outside of models")]
+    pub(crate) fn new(
+        signal: Arc<Signal>,
+        shared: Option<(Arc<StandbySet>, u64)>,
+    ) -> std::io::Result<Self> {
+        let set = shared.map(|(set, number)| {
+            set.state.lock().signals.push((number, Arc::clone(&signal)));
+            signal.state.lock().set = Some(Arc::clone(&set));
+            set
+        });
+        signal.state.lock().armed = set.is_none();
+        Ok(Standby { signal, set })
     }
 
     pub(crate) fn arm(&self) -> std::io::Result<()> {
         self.signal.state.lock().armed = true;
         self.signal.fired.notify_one();
+        if let Some(set) = &self.set {
+            set.look();
+        }
         Ok(())
     }
 
     pub(crate) fn disarm(&self) -> std::io::Result<()> {
         self.signal.state.lock().armed = false;
         Ok(())
+    }
+
+    pub(crate) fn is_readable(&self) -> bool {
+        self.signal.state.lock().readable
     }
 
     pub(crate) fn wait(&self) -> std::io::Result<()> {
@@ -216,22 +288,28 @@ impl Parker {
         self.0.clone()
     }
 
-    /// Sleeps until the thread is unparked, or finds at once that the deadline has
-    /// come, after other threads had a chance to run. Returns whether the deadline has
-    /// come.
+    /// Sleeps until the thread is unparked, or until the deadline comes, which it does after
+    /// other threads had a chance to run. Returns whether the deadline has come.
     pub(crate) fn park(&self, deadline: Deadline) -> bool {
         let Token { state, came } = &*self.0.0;
-        let late = deadline != Deadline::NEVER && thread_rng().r#gen();
+        let mut late = deadline != Deadline::NEVER && thread_rng().r#gen();
         let mut state = state.lock();
         while !state.there && !late {
-            came.wait(&mut state);
+            if deadline == Deadline::NEVER {
+                came.wait(&mut state);
+            } else {
+                drop(state);
+                shuttle::thread::yield_now();
+                late = thread_rng().r#gen();
+                state = self.0.0.state.lock();
+            }
         }
         state.there = false;
         late
     }
 
     /// Sleeps as [`park`](Self::park) does, and also until there is something to read.
-    pub(crate) fn poll(&self, signal: &Arc<Signal>, deadline: Deadline) -> Polled {
+    pub(crate) fn poll(&self, signal: &Arc<Signal>, deadline: Deadline, _: u32) -> Polled {
         let Token { state, came } = &*self.0.0;
         let late = deadline != Deadline::NEVER && thread_rng().r#gen();
         state.lock().readable = false;
@@ -373,6 +451,9 @@ pub(crate) mod thread {
             self.handle.thread()
         }
     }
+
+    #[cfg(test)]
+    pub(crate) use shuttle::thread::yield_now;
 
     #[cfg(test)]
     pub(crate) fn spawn<T: Send + 'static>(

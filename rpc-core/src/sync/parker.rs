@@ -48,6 +48,10 @@ const UNPARKED: u8 = 3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Polled {
     /// There is something to read.
+    #[cfg_attr(
+        not(any(target_os = "linux", target_os = "android")),
+        expect(dead_code, reason = "polling is not possible there")
+    )]
     Readable,
     /// The thread was unparked, or woke without a reason.
     Unparked,
@@ -101,14 +105,15 @@ impl Parker {
     }
 
     /// Sleeps as [`park`](Self::park) does, and also until the descriptor is readable.
-    pub(crate) fn poll(&self, descriptor: &Descriptor, deadline: Deadline) -> Polled {
-        if !self.0.bell.is_there() {
+    /// `process` is the id of this process, which the caller has asked for already.
+    pub(crate) fn poll(&self, descriptor: &Descriptor, deadline: Deadline, process: u32) -> Polled {
+        if !self.0.bell.is_there(process) {
             return Polled::Unable;
         }
         if !self.begin(POLLING) {
             return Polled::Unparked;
         }
-        let polled = self.0.bell.poll(descriptor, deadline);
+        let polled = self.0.bell.poll(descriptor, deadline, process);
         // Whatever else there is, the thread learns that it was unparked.
         if self.0.state.swap(RUNNING, Ordering::SeqCst) == UNPARKED {
             return Polled::Unparked;
@@ -160,6 +165,7 @@ impl Unparker {
 mod tests {
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
+    use std::process;
     use std::sync::mpsc;
 
     use super::*;
@@ -170,14 +176,17 @@ mod tests {
         let (descriptor, soon) =
             (Arc::new(there) as Descriptor, Deadline::after(std::time::Duration::ZERO));
         let parker = Parker::new();
-        assert_eq!(parker.poll(&descriptor, soon), Polled::Late);
+        let poll = |deadline| parker.poll(&descriptor, deadline, process::id());
+        assert_eq!(poll(soon), Polled::Late);
         here.write_all(&[1]).unwrap();
-        assert_eq!(parker.poll(&descriptor, Deadline::NEVER), Polled::Readable);
+        assert_eq!(poll(Deadline::NEVER), Polled::Readable);
         parker.unparker().unpark();
-        assert_eq!(parker.poll(&descriptor, Deadline::NEVER), Polled::Unparked);
-        assert_eq!(parker.poll(&descriptor, Deadline::NEVER), Polled::Readable);
+        assert_eq!(poll(Deadline::NEVER), Polled::Unparked);
+        assert_eq!(poll(Deadline::NEVER), Polled::Readable);
         parker.unparker().unpark();
         assert!(parker.was_unparked() && !parker.was_unparked());
+        // Another process rings its own.
+        assert_eq!(parker.poll(&descriptor, soon, process::id() + 1), Polled::Unable);
     }
 
     /// If both come at once, the thread must not go on to read what is there, and then
@@ -192,12 +201,11 @@ mod tests {
             let (descriptor, parker) = (Arc::new(there) as Descriptor, Parker::new());
             for () in begun {
                 tell.send(parker.unparker()).unwrap();
-                while parker.poll(&descriptor, Deadline::NEVER) != Polled::Unparked {
+                let poll = |deadline| parker.poll(&descriptor, deadline, process::id());
+                while poll(Deadline::NEVER) != Polled::Unparked {
                     reader.read_exact(&mut [0]).unwrap();
                 }
-                while parker.poll(&descriptor, Deadline::after(std::time::Duration::ZERO))
-                    == Polled::Readable
-                {
+                while poll(Deadline::after(std::time::Duration::ZERO)) == Polled::Readable {
                     reader.read_exact(&mut [0]).unwrap();
                 }
             }

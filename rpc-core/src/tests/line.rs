@@ -9,8 +9,8 @@ use std::fmt::Write;
 use super::content;
 use crate::cap::payload::{Carrier, Payload};
 use crate::wire::{
-    Attached, Content, Context, Descriptor, Descriptors, Hint, Message, PromisedAnswer, ResultsTo,
-    Return, ReturnKind, Target,
+    Attached, Content, Context, Descriptor, Descriptors, Hint, JoinKey, Message, PromisedAnswer,
+    ResultsTo, Return, ReturnKind, Target,
 };
 
 /// Describes a message that was decoded.
@@ -49,9 +49,26 @@ pub(super) fn line(message: &Message) -> String {
             let context = match disembargo.context {
                 Context::SenderLoopback(id) => format!("senderLoopback {id}"),
                 Context::ReceiverLoopback(id) => format!("receiverLoopback {id}"),
+                Context::Accept(_) => "accept".to_owned(),
                 Context::Unknown => "unknown".to_owned(),
             };
             format!("disembargo {context} on {}", target(&disembargo.target))
+        }
+        Message::Provide(provide) => {
+            format!("provide {} on {}", provide.question, target(&provide.target))
+        }
+        Message::Accept(accept) => {
+            let embargo = if accept.embargo.is_some() { " embargo" } else { "" };
+            format!("accept {}{embargo}", accept.question)
+        }
+        Message::Join(join) => {
+            let key = join.key.as_ref().map(JoinKey::read);
+            let key = match key {
+                Some(Ok(JoinKey::Nonce(_))) => "nonce".to_owned(),
+                Some(Ok(JoinKey::Part(part))) => format!("part {} of {}", part.number, part.count),
+                Some(Err(_)) | None => "unreadable".to_owned(),
+            };
+            format!("join {} on {} {key}", join.question, target(&join.target))
         }
         Message::Unknown(_) => "unknown".to_owned(),
     }
@@ -99,7 +116,7 @@ fn descriptor(descriptor: &Descriptor) -> String {
         Descriptor::SenderPromise(id) => format!("senderPromise {id}"),
         Descriptor::ReceiverHosted(id) => format!("receiverHosted {id}"),
         Descriptor::ReceiverAnswer(answer) => format!("receiverAnswer {}", field(answer)),
-        Descriptor::ThirdPartyHosted(id) => format!("thirdPartyHosted {id}"),
+        Descriptor::ThirdPartyHosted(id, _) => format!("thirdPartyHosted {id}"),
         Descriptor::Unknown(tag) => format!("unknown {tag}"),
     }
 }

@@ -5,8 +5,8 @@
 //! sends waits until the test delivers it ([`net`]). Objects record the calls that
 //! they get and do with them what the test says; they run when the test runs
 //! their jobs ([`actor`]). Or the test is the peer itself, writes messages by hand
-//! and reads what comes back ([`raw`]). Or nobody knows what happens next
-//! ([`walk`]). After every step the tables of every
+//! and reads what comes back ([`raw`]). Or a model says what is done and what must be
+//! sent ([`replays`]). Or nobody knows what happens next ([`walk`]). After every step the tables of every
 //! machine are checked, and at the end nothing may be left anywhere.
 #![allow(
     clippy::unwrap_used,
@@ -28,8 +28,12 @@ mod line;
 mod membranes;
 #[cfg(rpc_model)]
 mod models;
+mod neighbours;
 pub(crate) mod net;
+mod probes;
 mod raw;
+#[cfg(all(test, not(rpc_model)))]
+mod replays;
 mod resolve;
 
 mod draining;
@@ -37,8 +41,13 @@ mod embargoes;
 #[cfg(unix)]
 mod fds;
 mod flow_limit;
+pub mod fuzzed;
+mod handoff_chains;
+mod handoff_peers;
+mod handoffs;
 mod held_references;
 mod hints;
+mod joins;
 #[cfg(not(rpc_model))]
 mod late;
 mod long;
@@ -47,5 +56,5 @@ mod tail_calls;
 mod taken;
 mod unused;
 mod walk;
-#[cfg(not(rpc_model))]
+#[cfg(all(test, not(rpc_model)))]
 mod woken;

@@ -11,6 +11,7 @@ use capnp::message::ReaderSegments;
 use super::actor::{Actor, Jobs};
 use super::content;
 use super::line::line;
+use super::neighbours::{Neighbourhood, VatNumber};
 use crate::cap::client::Client;
 use crate::cap::object::Concurrency;
 use crate::cap::payload::Payload;
@@ -21,6 +22,7 @@ use crate::limits::Limits;
 use crate::protocol::snapshot::Snapshot;
 use crate::protocol::{Machine, Offers, Outbox, Settings};
 use crate::sync::Mutex;
+use crate::typed::Pipeline;
 use crate::wire;
 use crate::wire::message::Message as Frame;
 
@@ -88,6 +90,8 @@ pub(super) struct Net {
     sides: Vec<Side>,
     actors: Vec<Actor>,
     calls: Vec<Arc<Settled>>,
+    /// The network whose vats introduce each other.
+    network: Option<Arc<Neighbourhood>>,
     /// What was delivered, to be printed with a failure.
     journal: Vec<String>,
     journal_off: bool,
@@ -163,23 +167,84 @@ impl Net {
         theirs: Option<Client>,
     ) -> (End, End) {
         let (near, far) = (End(self.sides.len()), End(self.sides.len() + 1));
-        self.side(limits.clone(), ours, Some(far));
-        self.side(limits, theirs, Some(near));
+        self.side(limits.clone(), ours, Some(far), None);
+        self.side(limits, theirs, Some(near), None);
         (near, far)
+    }
+
+    /// Links two vats of a network whose vats introduce each other.
+    pub(super) fn link_in(
+        &mut self,
+        network: &Arc<Neighbourhood>,
+        vats: [VatNumber; 2],
+        ours: Option<Client>,
+        theirs: Option<Client>,
+    ) -> (End, End) {
+        self.link_in_with([limits(), limits()], network, vats, [ours, theirs])
+    }
+
+    /// As [`link_in`](Self::link_in), with the limits of both sides.
+    pub(super) fn link_in_with(
+        &mut self,
+        [near_limits, far_limits]: [Limits; 2],
+        network: &Arc<Neighbourhood>,
+        [one, other]: [VatNumber; 2],
+        [ours, theirs]: [Option<Client>; 2],
+    ) -> (End, End) {
+        self.network = Some(Arc::clone(network));
+        let (near, far) = (End(self.sides.len()), End(self.sides.len() + 1));
+        self.side(near_limits, ours, Some(far), Some((one, other)));
+        self.side(far_limits, theirs, Some(near), Some((other, one)));
+        (near, far)
+    }
+
+    /// One side of a link in a network, whose other side is the test.
+    pub(super) fn raw_side_in(
+        &mut self,
+        network: &Arc<Neighbourhood>,
+        vats: (VatNumber, VatNumber),
+        bootstrap: Option<Client>,
+    ) -> End {
+        self.raw_side_in_with(limits(), network, vats, bootstrap)
+    }
+
+    pub(super) fn raw_side_in_with(
+        &mut self,
+        limits: Limits,
+        network: &Arc<Neighbourhood>,
+        vats: (VatNumber, VatNumber),
+        bootstrap: Option<Client>,
+    ) -> End {
+        self.network = Some(Arc::clone(network));
+        self.side(limits, bootstrap, None, Some(vats));
+        End(self.sides.len() - 1)
     }
 
     /// One side of a link whose other side is the test.
     pub(super) fn raw_side(&mut self, limits: Limits, bootstrap: Option<Client>) -> End {
-        self.side(limits, bootstrap, None);
+        self.side(limits, bootstrap, None, None);
         End(self.sides.len() - 1)
     }
 
-    fn side(&mut self, limits: Limits, bootstrap: Option<Client>, peer: Option<End>) {
+    /// `vats` are that of this side and that of its peer, if there is a network.
+    fn side(
+        &mut self,
+        limits: Limits,
+        bootstrap: Option<Client>,
+        peer: Option<End>,
+        vats: Option<(VatNumber, VatNumber)>,
+    ) {
         let wire = Arc::new(Wire::default());
         let fds = limits.message_fds_sent as usize;
         let settings = Settings { limits, fds, ..Settings::default() };
         let outbox = Arc::clone(&wire) as Arc<dyn Outbox>;
-        let machine = Machine::new(settings, Offers { bootstrap, ..Offers::default() }, outbox);
+        let network = self.network.as_ref().zip(vats);
+        let neighbour = network.map(|(network, (own, peer))| network.door(own, peer));
+        let offers = Offers { bootstrap, neighbour, ..Offers::default() };
+        let machine = Machine::new(settings, offers, outbox);
+        if let Some((network, (own, peer))) = network {
+            network.enter(own, peer, &machine);
+        }
         let checked = AtomicUsize::new(usize::MAX);
         self.sides.push(Side { machine, wire, peer, checked });
     }
@@ -194,6 +259,35 @@ impl Net {
     pub(super) fn call_payload(&mut self, client: &Client, params: Payload) -> Call {
         let label = content::label(&params);
         let pending = client.call(INTERFACE, METHOD, params);
+        self.made(label, pending)
+    }
+
+    /// Starts a call whose fields are not called before it has returned.
+    pub(super) fn call_without_pipeline(
+        &mut self,
+        client: &Client,
+        label: u64,
+        caps: &[Client],
+    ) -> Call {
+        let params = content::params(label, caps);
+        let pending = client.call_without_pipeline(INTERFACE, METHOD, params);
+        self.made(label, pending)
+    }
+
+    /// Starts a call of which only the fields are wanted.
+    pub(super) fn call_for_fields(
+        &mut self,
+        client: &Client,
+        label: u64,
+        caps: &[Client],
+    ) -> Pipeline {
+        let params = content::params(label, caps);
+        let pipeline = client.call_pipeline_only(INTERFACE, METHOD, params);
+        self.check();
+        pipeline
+    }
+
+    fn made(&mut self, label: u64, pending: Pending) -> Call {
         let settled = Settled::new(label);
         self.calls.push(Arc::clone(&settled));
         settled.watch(&pending);
@@ -300,7 +394,7 @@ impl Net {
 
     /// Gives a message to an end, as if its peer had sent it.
     pub(super) fn inject(&mut self, to: End, message: wire::Message) {
-        self.journal.push(format!("test -> {}: {}", to.0, line(&message)));
+        self.note(|| format!("test -> {}: {}", to.0, line(&message)));
         self.machine(to).receive(message);
         self.check();
     }
@@ -327,6 +421,21 @@ impl Net {
             self.deliver_one(end);
         }
         panic!("messages go round in circles");
+    }
+
+    /// Delivers and runs everything that these ends send, and what follows from it, and leaves
+    /// alone what others have sent.
+    pub(super) fn settle_only(&mut self, ends: &[End]) {
+        self.run();
+        while let Some(end) = ends.iter().find(|end| self.queued(**end) > 0) {
+            self.deliver_one(*end);
+            self.run();
+        }
+    }
+
+    /// How many ends there are, which are numbered from 0 on.
+    pub(super) fn ends(&self) -> usize {
+        self.sides.len()
     }
 
     /// Sets how many words of its peer's calls an end may have under way.
@@ -409,9 +518,13 @@ impl Net {
         for (number, side) in self.sides.iter().enumerate() {
             let snapshot = side.machine.snapshot();
             let held = snapshot.queued_bytes > 0 || snapshot.budget_bytes > 0;
+            let held = held || snapshot.accepts > 0;
             if !snapshot.is_empty() || held {
                 return Err(format!("side {number} still holds {snapshot:?}"));
             }
+        }
+        if self.network.as_ref().is_some_and(|network| !network.is_empty()) {
+            return Err("something is still provided, or somebody waits".to_owned());
         }
         if self.jobs.len() > 0 {
             return Err(format!("{} jobs are left", self.jobs.len()));

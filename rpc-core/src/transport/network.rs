@@ -5,6 +5,7 @@ use std::fmt;
 use std::hash::Hash;
 
 use super::Transport;
+use super::introductions::Introductions;
 use crate::error::Result;
 
 /// Where peers connect to a vat that [serves](crate::Vat::serve) them.
@@ -48,6 +49,13 @@ pub trait VatNetwork: Send + Sync + 'static {
     /// Ends accepting: [`accept`](Self::accept) returns `None`, now and in the future.
     /// Existing connections go on.
     fn shutdown(&self);
+
+    /// How the vats of this network introduce each other, so that a capability that one of
+    /// them gives to another is called without a detour. By default they do not, and whoever
+    /// gives a capability away stands in for the vat that hosts it.
+    fn introductions(&self) -> Option<&dyn Introductions<Self::VatId>> {
+        None
+    }
 }
 
 /// The outcome of an attempt to connect to a vat.

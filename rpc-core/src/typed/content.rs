@@ -113,6 +113,24 @@ impl<T> fmt::Debug for Content<T> {
 
 /// Content that any thread may hold and, after [`attach`](Self::attach), read.
 /// Cloning is cheap and shares the message.
+///
+/// ```
+/// # use capnp_threads_core::{Detached, Result, Vat};
+/// # use rpc_schema::echo_capnp::echo;
+/// # struct Echo;
+/// # impl echo::Server for Echo {
+/// #     fn echo(&self, _: echo::EchoParams, _: echo::EchoResults) -> Result<()> { Ok(()) }
+/// # }
+/// # fn main() -> Result<()> {
+/// # let echo: echo::Client = Vat::new().export(Echo);
+/// let kept: Detached<echo::echo_results::Owned> = echo.echo_request().call()?.detach();
+/// let copy = kept.clone();
+/// let reading = std::thread::spawn(move || copy.attach().get().is_ok_and(|results| !results.has_data()));
+/// assert!(reading.join().unwrap());
+/// assert!(!kept.attach().get()?.has_data());
+/// # Ok(())
+/// # }
+/// ```
 pub struct Detached<T> {
     payload: Payload,
     content: PhantomData<fn() -> T>,

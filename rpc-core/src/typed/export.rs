@@ -5,13 +5,15 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::interface::Described;
 use crate::brand::Brand;
 use crate::cap::client::Client;
 use crate::cap::from_client::FromClient;
 use crate::cap::incoming_call::IncomingCall;
-use crate::cap::object::{Concurrency, Dispatch};
+use crate::cap::interceptor::{Interceptor, Interceptors};
+use crate::cap::interface::Described;
+use crate::cap::object::{Concurrency, Dispatch, LocalObject};
 use crate::fd::{OwnedFd, SharedFd};
+use crate::kinds::interception::in_front_of_object;
 use crate::runtime::Vat;
 
 /// Clients of an interface that objects of type `S` implement.
@@ -46,12 +48,25 @@ where
 }
 
 /// How an object is made callable: see [`Vat::export_configured`].
+///
+/// ```
+/// use capnp_threads_core::typed::ObjectConfig;
+/// use capnp_threads_core::{Concurrency, Vat};
+/// # use rpc_schema::echo_capnp::echo;
+/// # struct Echo;
+/// # impl echo::Server for Echo {}
+///
+/// let config = ObjectConfig::new().name("the echo").concurrency(Concurrency::Concurrent);
+/// let echo: echo::Client = Vat::new().export_configured(Echo, config);
+/// assert!(format!("{echo:?}").contains("the echo"));
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct ObjectConfig {
     concurrency: Concurrency,
     name: Option<Arc<str>>,
     brand: Option<Brand>,
     fd: Option<SharedFd>,
+    interceptors: Interceptors,
 }
 
 impl ObjectConfig {
@@ -76,6 +91,15 @@ impl ObjectConfig {
         self
     }
 
+    /// Adds an [interceptor](crate::interceptors) in front of the object: it sees every call
+    /// of the object, wherever it comes from. Calls for the object wait, in order, behind one
+    /// that is delayed.
+    #[must_use]
+    pub fn interceptor(mut self, interceptor: impl Interceptor) -> Self {
+        self.interceptors = self.interceptors.incoming(interceptor);
+        self
+    }
+
     /// Puts a mark on the object by which it is recognised: see [`Client::brand`].
     #[must_use]
     pub fn brand(mut self, brand: &Brand) -> Self {
@@ -85,6 +109,8 @@ impl ObjectConfig {
 
     /// Adds a file descriptor that travels with the capability: see
     /// [`Vat::export_with_fd`].
+    // There is no descriptor elsewhere that this could be called with.
+    #[cfg_attr(not(unix), expect(unreachable_code, unused_mut))]
     #[must_use]
     pub fn fd(mut self, fd: impl Into<OwnedFd>) -> Self {
         self.fd = Some(Arc::new(fd.into()));
@@ -128,8 +154,10 @@ impl Vat {
         S: Send + Sync + 'static,
     {
         let concurrency = config.concurrency;
+        let interceptors = config.interceptors.clone().into_incoming();
         let server = served::<C, S>(server, config);
-        C::from_client(self.export_dispatch_with(server, concurrency))
+        let object = LocalObject::new(server, concurrency, self.executor());
+        C::from_client(in_front_of_object(&object, interceptors))
     }
 
     /// As [`export`](Self::export), with a file descriptor, such as a `File` or a
@@ -164,6 +192,7 @@ where
     C: FromServer<S>,
     S: Send + Sync + 'static,
 {
+    C::interface().make_known();
     Arc::new(Served::<C, S> { server: Arc::new(server), config, client: PhantomData })
 }
 

@@ -46,7 +46,6 @@
 mod client;
 mod content;
 mod export;
-mod interface;
 mod pipeline;
 mod places;
 mod promise;
@@ -55,13 +54,13 @@ mod server;
 mod server_set;
 
 pub use crate::cap::from_client::FromClient;
+pub use crate::cap::interface::{Described, Interface};
 pub use crate::cap::pipeline::Pipeline;
 pub use client::{TypedFulfiller, promise_client};
 pub use content::{Content, Detached, Response};
 #[cfg(feature = "bench")]
 pub(crate) use export::dispatch_of;
 pub use export::{FromServer, ObjectConfig, new_client, new_client_with_fd, unwrap_server};
-pub use interface::{Described, Interface};
 pub use pipeline::{FromTypelessPipeline, NoPipeline, Pipelined};
 pub use places::{AnyPointerExt, CapabilityListExt};
 pub use promise::Promise;

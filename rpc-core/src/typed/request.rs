@@ -7,17 +7,18 @@ use std::time::{Duration, Instant};
 use capnp::traits::{ImbueMut, Owned, SetterInput};
 
 use super::content::Response;
-use super::interface::Interface;
 use super::pipeline::{FromTypelessPipeline, Pipelined};
 use super::promise::Promise;
 use crate::cap::calling::{By, Call, Time};
 use crate::cap::client::Client;
 use crate::cap::hook::{self, CapTable};
 use crate::cap::incoming_call::IncomingCall;
+use crate::cap::interface::Interface;
 use crate::cap::payload::PayloadBuilder;
 use crate::cap::pending::Pending;
 use crate::deadline::Deadline;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::kinds::outbox::Outbox;
 use crate::wire::Hint;
 
 /// The invariant behind every look-up in content that is being built: the application
@@ -136,7 +137,24 @@ impl<P, R> Request<P, R> {
 
     /// As [`new`](Self::new), for an interface whose description is known.
     pub(crate) fn described(client: &Client, interface: &'static Interface, method: u16) -> Self {
+        interface.make_known();
         Request { interface: Some(interface), ..Request::new(client, interface.id(), method) }
+    }
+
+    /// Leaves the call to an outbox, which makes it when it is its turn and drops the
+    /// results. See [`Outbox::post`] for whether this waits.
+    ///
+    /// # Errors
+    /// As [`Outbox::post`]; and the request is for another capability than the outbox.
+    pub fn post(self, outbox: &Outbox) -> Result<()> {
+        if &self.client != outbox.client() {
+            return Err(Error::failed(
+                "the request was made on another capability than the outbox; make it on the \
+                 capability for which Outbox::new was called",
+            ));
+        }
+        let (_, call) = self.into_call();
+        outbox.post_call(call)
     }
 
     /// Gives up the pipeline of the call, which saves the callee work. Calls that are

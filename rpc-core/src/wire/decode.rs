@@ -11,8 +11,9 @@ use super::rpc_capnp::{
     resolve, return_,
 };
 use super::{
-    Attached, Bootstrap, Call, Content, Context, Descriptor, Descriptors, Disembargo, Finish, Hint,
-    Message, Path, PromisedAnswer, Release, Resolve, ResultsTo, Return, ReturnKind, Target,
+    Accept, Attached, Bootstrap, Call, Content, Context, Descriptor, Descriptors, Disembargo,
+    Finish, Hint, Join, Message, Path, PromisedAnswer, Provide, Release, Resolve, ResultsTo,
+    Return, ReturnKind, Target, Token, plain,
 };
 use crate::error::{Error, ErrorKind};
 
@@ -27,6 +28,16 @@ const MAX_DETAILS: u32 = 64;
 /// The frame is not a message of this protocol, or names too many capabilities: the
 /// connection should end with an Abort that says why.
 pub(crate) fn decode_within(mut frame: Frame, most_named: usize) -> Result<Message, Error> {
+    if let Some(shape) = plain::read(&frame) {
+        // Nobody names the file descriptors that may have come with it.
+        drop(frame.take_fds());
+        return Ok(shape.with_frame(frame));
+    }
+    by_accessors(frame, most_named)
+}
+
+/// As [`decode_within`], whatever the frame is.
+pub(super) fn by_accessors(mut frame: Frame, most_named: usize) -> Result<Message, Error> {
     let mut arrived = Arrived::new(frame.take_fds());
     let shape = {
         let mut options = ReaderOptions::new();
@@ -40,7 +51,7 @@ pub(crate) fn decode_within(mut frame: Frame, most_named: usize) -> Result<Messa
 }
 
 /// Reads a message that may name any number of capabilities.
-#[cfg(any(test, feature = "bench"))]
+#[cfg(any(test, fuzzing, feature = "bench"))]
 pub(crate) fn decode(frame: Frame) -> Result<Message, Error> {
     decode_within(frame, usize::MAX)
 }
@@ -53,7 +64,7 @@ enum Depth {
 }
 
 /// A message whose content still lies in the frame that is being read.
-enum Shape {
+pub(super) enum Shape {
     Whole(Message),
     /// A bootstrap request that names an object.
     Object(u32),
@@ -63,7 +74,7 @@ enum Shape {
 }
 
 impl Shape {
-    fn with_frame(self, frame: Frame) -> Message {
+    pub(super) fn with_frame(self, frame: Frame) -> Message {
         match self {
             Shape::Whole(message) => message,
             // There is no table of capabilities in such a message.
@@ -158,7 +169,8 @@ fn read(
             let context = match disembargo.get_context().which() {
                 Ok(disembargo::context::SenderLoopback(id)) => Context::SenderLoopback(id),
                 Ok(disembargo::context::ReceiverLoopback(id)) => Context::ReceiverLoopback(id),
-                Ok(disembargo::context::Accept(_)) | Err(_) => Context::Unknown,
+                Ok(disembargo::context::Accept(id)) => Context::Accept(id?.into()),
+                Err(_) => Context::Unknown,
             };
             if context == Context::Unknown {
                 return Ok(Shape::Unknown);
@@ -166,12 +178,34 @@ fn read(
             let target = read_target(disembargo.get_target()?)?;
             Shape::Whole(Message::Disembargo(Disembargo { target, context }))
         }
-        message::ObsoleteSave(_)
-        | message::ObsoleteDelete(_)
-        | message::Provide(_)
-        | message::Accept(_)
-        | message::ThirdPartyAnswer(_)
-        | message::Join(_) => Shape::Unknown,
+        message::Provide(provide) => {
+            let provide = provide?;
+            Shape::Whole(Message::Provide(Provide {
+                question: provide.get_question_id(),
+                target: read_target(provide.get_target()?)?,
+                recipient: Token::of(provide.get_recipient()).ok(),
+            }))
+        }
+        message::Accept(accept) => {
+            let accept = accept?;
+            let embargo = if accept.has_embargo() { Some(accept.get_embargo()?) } else { None };
+            Shape::Whole(Message::Accept(Accept {
+                question: accept.get_question_id(),
+                provision: Token::of(accept.get_provision()).ok(),
+                embargo: embargo.map(Into::into),
+            }))
+        }
+        message::Join(join) => {
+            let join = join?;
+            Shape::Whole(Message::Join(Join {
+                question: join.get_question_id(),
+                target: read_target(join.get_target()?)?,
+                key: Token::of(join.get_key_part()).ok(),
+            }))
+        }
+        message::ObsoleteSave(_) | message::ObsoleteDelete(_) | message::ThirdPartyAnswer(_) => {
+            Shape::Unknown
+        }
     })
 }
 
@@ -262,7 +296,8 @@ fn read_descriptor(descriptor: cap_descriptor::Reader<'_>) -> Result<Descriptor,
             Descriptor::ReceiverAnswer(read_promised_answer(answer?)?)
         }
         Ok(cap_descriptor::ThirdPartyHosted(third)) => {
-            Descriptor::ThirdPartyHosted(third?.get_vine_id())
+            let third = third?;
+            Descriptor::ThirdPartyHosted(third.get_vine_id(), Token::of(third.get_id()).ok())
         }
         Err(capnp::NotInSchema(tag)) => Descriptor::Unknown(tag),
     })

@@ -136,7 +136,34 @@ fn encode_small(message: Message) -> Result<Frame, Error> {
             match disembargo.context {
                 Context::SenderLoopback(id) => context.set_sender_loopback(id),
                 Context::ReceiverLoopback(id) => context.set_receiver_loopback(id),
+                Context::Accept(id) => context.set_accept(&id),
                 Context::Unknown => {}
+            }
+        }
+        Message::Provide(provide) => {
+            let mut root = root.init_provide();
+            root.set_question_id(provide.question);
+            write_target(root.reborrow().init_target(), &provide.target);
+            if let Some(token) = provide.recipient {
+                token.write(root.init_recipient());
+            }
+        }
+        Message::Accept(accept) => {
+            let mut root = root.init_accept();
+            root.set_question_id(accept.question);
+            if let Some(embargo) = accept.embargo {
+                root.set_embargo(&embargo);
+            }
+            if let Some(token) = accept.provision {
+                token.write(root.init_provision());
+            }
+        }
+        Message::Join(join) => {
+            let mut root = root.init_join();
+            root.set_question_id(join.question);
+            write_target(root.reborrow().init_target(), &join.target);
+            if let Some(token) = join.key {
+                token.write(root.init_key_part());
             }
         }
         Message::Unknown(frame) => {
@@ -227,7 +254,13 @@ fn write_descriptor(mut out: cap_descriptor::Builder<'_>, descriptor: &Descripto
         Descriptor::ReceiverAnswer(answer) => {
             write_promised_answer(out.init_receiver_answer(), answer);
         }
-        Descriptor::ThirdPartyHosted(vine) => out.init_third_party_hosted().set_vine_id(*vine),
+        Descriptor::ThirdPartyHosted(vine, contact) => {
+            let mut third = out.init_third_party_hosted();
+            third.set_vine_id(*vine);
+            if let Some(token) = contact {
+                token.write(third.init_id());
+            }
+        }
     }
 }
 

@@ -10,6 +10,18 @@ use crate::budget::Charge;
 use crate::fd::SharedFd;
 
 /// A frozen message, which can no longer be changed and can be shared.
+///
+/// ```
+/// use capnp_threads_core::capnp::{Word, message};
+/// use capnp_threads_core::message::Message;
+///
+/// // As a transport makes it of what it has read …
+/// let received = Message::from_segments(Word::allocate_zeroed_vec(3), &[1, 2]);
+/// assert!(received.is_some_and(|message| message.segment_count() == 2));
+/// // … and of what is built here.
+/// let built = Message::from(message::Builder::new_default());
+/// assert_eq!(built.fds().len(), 0);
+/// ```
 pub struct Message {
     body: Body,
     fds: Vec<SharedFd>,
@@ -99,6 +111,16 @@ impl Message {
                 Body::Received(received) => Source::Received(received),
             },
             next: 0,
+        }
+    }
+
+    /// The content of a message that was received in one segment.
+    pub(super) fn only_segment(&self) -> Option<&[u8]> {
+        match &self.body {
+            Body::Received(Received { words, ends }) if ends.is_empty() => {
+                Some(Word::words_to_bytes(words))
+            }
+            _ => None,
         }
     }
 

@@ -6,20 +6,31 @@
 mod attached;
 mod decode;
 mod encode;
+mod join;
 pub mod message;
+mod plain;
 pub mod print;
 #[cfg(all(test, unix))]
 mod tests;
+mod token;
 
 #[rustfmt::skip]
 #[path = "generated/rpc_capnp.rs"]
-pub(crate) mod rpc_capnp;
+#[allow(missing_docs, clippy::exhaustive_enums, reason = "as the schema has it")]
+pub mod rpc_capnp;
+
+#[rustfmt::skip]
+#[path = "generated/rpc_twoparty_capnp.rs"]
+#[allow(dead_code, missing_docs, unreachable_pub, clippy::exhaustive_enums, reason = "as the schema has it")]
+pub(crate) mod rpc_twoparty_capnp;
 
 pub(crate) use attached::{Attached, MAX_FDS};
-#[cfg(any(test, feature = "bench"))]
+#[cfg(any(test, fuzzing, feature = "bench"))]
 pub(crate) use decode::decode;
 pub(crate) use decode::decode_within;
 pub(crate) use encode::encode;
+pub(crate) use join::{JoinKey, JoinPart, Nonce};
+pub use token::Token;
 
 use std::sync::Arc;
 
@@ -41,6 +52,9 @@ pub(crate) enum Message {
     Resolve(Resolve),
     Release(Release),
     Disembargo(Disembargo),
+    Provide(Provide),
+    Accept(Accept),
+    Join(Join),
     /// A message that this implementation does not know and has to echo. When sent, it
     /// is wrapped into an `unimplemented`.
     Unknown(Frame),
@@ -112,12 +126,44 @@ pub(crate) struct Disembargo {
     pub(crate) context: Context,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Context {
     SenderLoopback(u32),
     ReceiverLoopback(u32),
-    /// Level 3, or newer than this implementation.
+    /// Lifts the embargo of an Accept.
+    Accept(AcceptEmbargo),
+    /// Newer than this implementation.
     Unknown,
+}
+
+/// What an Accept and the Disembargo that it waits for have in common.
+pub(crate) type AcceptEmbargo = Box<[u8]>;
+
+/// Keeps a capability of the receiver for a third vat.
+#[derive(Debug)]
+pub(crate) struct Provide {
+    pub(crate) question: u32,
+    pub(crate) target: Target,
+    /// Who is going to come for it; `None` if that could not be read.
+    pub(crate) recipient: Option<Token>,
+}
+
+/// Asks for a capability that a third vat has provided.
+#[derive(Debug)]
+pub(crate) struct Accept {
+    pub(crate) question: u32,
+    /// What shows that it is for the sender; `None` if that could not be read.
+    pub(crate) provision: Option<Token>,
+    pub(crate) embargo: Option<AcceptEmbargo>,
+}
+
+/// Asks whether a capability of the receiver is the same object as others.
+#[derive(Debug)]
+pub(crate) struct Join {
+    pub(crate) question: u32,
+    pub(crate) target: Target,
+    /// What is asked; `None` if that could not be read.
+    pub(crate) key: Option<Token>,
 }
 
 /// The destination of a call's results.
@@ -171,7 +217,7 @@ pub(crate) struct Descriptors {
     pub(crate) fds: Attached,
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl From<Vec<Descriptor>> for Descriptors {
     fn from(descriptors: Vec<Descriptor>) -> Self {
         Descriptors { descriptors, fds: Attached::default() }
@@ -203,9 +249,9 @@ pub(crate) enum Descriptor {
     SenderPromise(u32),
     ReceiverHosted(u32),
     ReceiverAnswer(PromisedAnswer),
-    /// The vine: an export of the sender that stands in for the third party's
-    /// capability.
-    ThirdPartyHosted(u32),
+    /// The vine, an export of the sender that stands in for the third party's capability,
+    /// and how to get that capability; `None` if that could not be read.
+    ThirdPartyHosted(u32, Option<Token>),
     Unknown(u16),
 }
 
@@ -224,7 +270,13 @@ pub(crate) struct Content {
 impl Content {
     fn size_in_words(&self) -> usize {
         let descriptor = size_of::<Descriptor>() / 8 + 1;
-        self.frame.memory_in_words() + descriptor * self.caps.descriptors.capacity()
+        let tokens = self.caps.descriptors.iter().map(|descriptor| match descriptor {
+            Descriptor::ThirdPartyHosted(_, Some(token)) => token.size() / 8,
+            _ => 0,
+        });
+        self.frame.memory_in_words()
+            + descriptor * self.caps.descriptors.capacity()
+            + tokens.sum::<usize>()
     }
 }
 
@@ -273,6 +325,13 @@ impl Message {
             | Message::Abort(error) => error.size() / 8,
             Message::Bootstrap(Bootstrap { object: Some(object), .. }) => object.memory_in_words(),
             Message::Unknown(frame) => frame.memory_in_words(),
+            Message::Provide(Provide { recipient: Some(token), .. })
+            | Message::Accept(Accept { provision: Some(token), .. })
+            | Message::Join(Join { key: Some(token), .. })
+            | Message::Resolve(Resolve {
+                resolution: Ok(Descriptor::ThirdPartyHosted(_, Some(token))),
+                ..
+            }) => token.size() / 8,
             _ => 0,
         };
         8 * words + OVERHEAD

@@ -37,6 +37,20 @@ pub enum Direction {
 }
 
 /// Limits on what [`describe`] prints.
+///
+/// ```
+/// use capnp_threads_core::capnp::message::Builder;
+/// use capnp_threads_core::describe::{DescribeOptions, Direction, describe};
+/// use capnp_threads_core::message::Message;
+/// use rpc_schema::rpc_capnp::message;
+///
+/// let mut builder = Builder::new_default();
+/// builder.init_root::<message::Builder<'_>>().init_release().set_id(3);
+/// let mut options = DescribeOptions::default();
+/// options.max_length = 80;
+/// let line = describe(&Message::from(builder), Direction::Sent, &options);
+/// assert_eq!(line, "release import 3 count 0");
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DescribeOptions {

@@ -179,3 +179,136 @@ fn what_is_not_wanted_is_closed_with_its_message() {
     drop(message);
     assert_eq!(weak.strong_count(), 0);
 }
+
+/// The words of a message that has one segment.
+fn words(message: Message) -> Vec<u64> {
+    use capnp::message::ReaderSegments;
+    let frame = encode(message).unwrap();
+    assert_eq!(frame.segment_count(), 1);
+    let segment = frame.get_segment(0).unwrap();
+    segment.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap())).collect()
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "a message may hold none")]
+fn token(bytes: &[u8]) -> Option<Token> {
+    Some(Token::of_bytes(bytes).unwrap())
+}
+
+/// The root of a message of this kind, whose only pointer leads right behind it to a struct
+/// of so many words of data and so many pointers.
+fn root(kind: u64, data: u64, pointers: u64) -> [u64; 3] {
+    [struct_pointer(0, 1, 1), kind, struct_pointer(0, data, pointers)]
+}
+
+fn struct_pointer(offset: u64, data: u64, pointers: u64) -> u64 {
+    offset << 2 | data << 32 | pointers << 48
+}
+
+/// A pointer to bytes.
+fn data_pointer(offset: u64, length: u64) -> u64 {
+    1 | offset << 2 | 2 << 32 | length << 35
+}
+
+/// Layout of `Provide`: one word of data, with the question id; target and recipient.
+#[test]
+fn a_provide_lies_as_the_schema_says() {
+    let provide =
+        Provide { question: 1 << 31 | 7, target: Target::ImportedCap(5), recipient: token(b"abc") };
+    let expected = [
+        &root(10, 1, 2)[..],
+        &[1 << 31 | 7, struct_pointer(1, 1, 1), data_pointer(2, 3)],
+        &[5, 0],
+        &[u64::from_le_bytes(*b"abc\0\0\0\0\0")],
+    ];
+    assert_eq!(words(Message::Provide(provide)), expected.concat());
+}
+
+/// Layout of `Join`, with a `JoinKeyPart` of `rpc-twoparty.capnp`: `joinId`, `partCount` and
+/// `partNum` in one word.
+#[test]
+fn a_join_lies_as_the_schemas_say() {
+    let key = JoinKey::Part(JoinPart { join: 9, count: 3, number: 2 });
+    let join =
+        Join { question: 7, target: Target::ImportedCap(5), key: Some(key.token().unwrap()) };
+    let expected = [
+        &root(12, 1, 2)[..],
+        &[7, struct_pointer(1, 1, 1), struct_pointer(2, 1, 0)],
+        &[5, 0],
+        &[9 | 3 << 32 | 2 << 48],
+    ];
+    assert_eq!(words(Message::Join(join)), expected.concat());
+}
+
+/// Layout of `Accept`, whose embargo is `Data` in the second pointer.
+#[test]
+fn an_accept_lies_as_the_schema_says() {
+    let accept = |embargo: Option<&[u8]>| {
+        let embargo = embargo.map(Into::into);
+        words(Message::Accept(Accept { question: 3, provision: token(b"abc"), embargo }))
+    };
+    let root = root(11, 1, 2);
+    let abc = u64::from_le_bytes(*b"abc\0\0\0\0\0");
+    assert_eq!(accept(None), [&root[..], &[3, data_pointer(1, 3), 0, abc]].concat());
+    let e = u64::from(b'e');
+    let expected = [&root[..], &[3, data_pointer(2, 3), data_pointer(0, 1), e, abc]].concat();
+    assert_eq!(accept(Some(b"e")), expected);
+    // An embargo without a name is an embargo.
+    let Message::Accept(read) = decode(
+        encode(Message::Accept(Accept { question: 3, provision: None, embargo: Some([].into()) }))
+            .unwrap(),
+    )
+    .unwrap() else {
+        panic!("not an accept")
+    };
+    assert_eq!(read.embargo.as_deref(), Some(&[][..]));
+    // The token was a null pointer, which is a value, too.
+    assert!(read.provision.is_some());
+}
+
+/// Layout of `Disembargo.context.accept`; the transform of the promised answer is null.
+#[test]
+fn a_disembargo_of_an_accept_lies_as_the_schema_says() {
+    let answer = PromisedAnswer { question: 1 << 31, path: Some([].into()) };
+    let disembargo = Disembargo {
+        target: Target::PromisedAnswer(answer),
+        context: Context::Accept((*b"e").into()),
+    };
+    let expected = [
+        &root(13, 1, 2)[..],
+        // Tag 2, in the second half of the word.
+        &[2 << 32, struct_pointer(1, 1, 1), data_pointer(5, 1)],
+        // Tag 1 of the target, whose only pointer leads to the promised answer.
+        &[1 << 32, struct_pointer(0, 1, 1), 1 << 31, 0],
+        &[u64::from(b'e')],
+    ];
+    let found = words(Message::Disembargo(disembargo));
+    // Where the bytes lie in the segment is up to the order of writing.
+    assert_eq!(found.len(), expected.concat().len());
+    assert_eq!((&found[..5], &found[6..]), (&expected.concat()[..5], &expected.concat()[6..]));
+}
+
+#[test]
+fn a_contact_travels_with_its_vine() {
+    let named = Descriptor::ThirdPartyHosted(7, token(b"how to get there"));
+    let frame = encode(call(table([(named.clone(), None)]))).unwrap();
+    assert_eq!(caps_of(decode(frame).unwrap()).descriptors, [named]);
+}
+
+#[test]
+fn a_token_is_bounded_and_holds_no_capability() {
+    let most = vec![7; 8 * (super::token::MAX_WORDS - 1)];
+    let token = Token::of_bytes(&most).unwrap();
+    assert_eq!(token.bytes(), Some(most));
+    assert!(Token::of_bytes(&vec![7; 8 * super::token::MAX_WORDS + 1]).is_err());
+    // Whatever a peer sends instead is no token, and the message can be read nevertheless.
+    let read = |fill: fn(message::Builder<'_>)| {
+        let Message::Accept(accept) = decode(empty(fill)).unwrap() else { panic!("no accept") };
+        accept.provision
+    };
+    let large = read(|root| {
+        let provision = root.init_accept().init_provision();
+        provision.initn_as::<capnp::data::Builder<'_>>(9 * 512);
+    });
+    assert_eq!(large, None);
+    assert!(!format!("{token:?}").contains('7'), "{token:?}");
+}

@@ -19,6 +19,11 @@ impl Home {
         Home { process: process::id() }
     }
 
+    /// The id of the process.
+    pub(crate) fn process(self) -> u32 {
+        self.process
+    }
+
     /// Whether this is that process. Costs one system call.
     pub(crate) fn is_here(self) -> bool {
         self.process == process::id()
@@ -34,7 +39,7 @@ impl Home {
         }
         Err(Error::failed(format!(
             "this belongs to process {}, from which this process, {}, was forked, and its \
-             threads are only there; make vats and connections anew in this process",
+             threads are only there; fork before there are threads, or start another program",
             self.process,
             process::id()
         )))

@@ -5,6 +5,7 @@ pub(crate) mod executor;
 pub(crate) mod hands;
 pub(crate) mod home;
 pub(crate) mod interrupt;
+pub(crate) mod left;
 pub(crate) mod origin;
 pub(crate) mod own_call;
 pub(crate) mod pool;

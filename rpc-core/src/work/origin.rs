@@ -23,6 +23,11 @@ impl Origin {
     /// Threads of the application, and its closures.
     pub(crate) const LOCAL: Origin = Origin(0);
 
+    /// That of a connection; no other connection of this process has the same.
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+
     /// The origin of a new connection's calls.
     pub(crate) fn connection() -> Self {
         static LAST: AtomicU64 = AtomicU64::new(0);

@@ -33,6 +33,7 @@ use std::time::Duration;
 use super::executor::{Executor, Job, Refused};
 use super::hands::{self, Free, Idle, PoolId, Readers};
 use super::home::Home;
+use super::left;
 use super::origin::{self, OnBehalf, Origin};
 use super::own_call::{self, Host};
 use super::posts::{Post, Posts};
@@ -41,7 +42,7 @@ use super::role::{self, InRole, Role};
 use super::shares::{Shares, Turn};
 use super::waiting::{self, Awaited, Called, Look, Waiters};
 use super::watch;
-use crate::deadline::Deadline;
+use crate::deadline::{Deadline, PAUSE};
 use crate::error::Error;
 use crate::log::tell;
 use crate::memory::GiveBack;
@@ -56,6 +57,15 @@ pub(crate) const DEFAULT_NAME: &str = "rpc";
 ///
 /// What is limited here is shared out among the connections: no connection can take
 /// more than three quarters of it, nor more than three times what is left.
+///
+/// ```
+/// use std::time::Duration;
+/// use capnp_threads_core::vat::PoolConfig;
+///
+/// let mut pool = PoolConfig::default();
+/// pool.max_workers = 16;
+/// pool.idle_time = Duration::from_secs(60);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolConfig {
@@ -77,7 +87,8 @@ pub struct PoolConfig {
     pub idle_time: Duration,
     /// How long work may wait without any progress before a warning is logged that
     /// names the objects which have the workers, or behind which calls wait. It comes
-    /// after once to twice this time. Default: 5 s; `Duration::MAX` for no warnings.
+    /// after once to twice this time, of which less than a millisecond counts as one.
+    /// Default: 5 s; `Duration::MAX` for no warnings.
     pub patience: Duration,
 }
 
@@ -106,6 +117,14 @@ pub(crate) struct Pool {
 
 /// The number of threads that have ended which may be kept.
 const FEW: usize = 8;
+
+/// The workers of a pool at one moment.
+pub(crate) struct Numbers {
+    pub(crate) workers: usize,
+    /// Those that have nothing to do.
+    pub(crate) idle: usize,
+    pub(crate) waiting_jobs: usize,
+}
 
 pub(super) struct State {
     pub(super) shares: Shares,
@@ -231,7 +250,7 @@ impl Pool {
     }
 
     pub(super) fn patience(&self) -> Duration {
-        self.config.patience
+        self.config.patience.max(PAUSE)
     }
 
     /// Starts a worker for a job that has a place.
@@ -318,6 +337,7 @@ impl Pool {
     /// it has no place then. A worker that finds none looks first where the last one
     /// came from.
     fn next(&self, post: Post, came_by: Option<Weak<dyn Progress>>) -> Option<Job> {
+        left::write();
         let mut has_place = true;
         if let Some(progress) = came_by.and_then(|progress| progress.upgrade())
             && let Some(_reads) = self.readers.try_begin()
@@ -504,6 +524,16 @@ impl Pool {
     }
 
     /// The process that has the workers.
+    /// How many workers there are now, and how much waits for them.
+    pub(crate) fn numbers(&self) -> Numbers {
+        let state = self.state.lock();
+        Numbers {
+            workers: state.workers,
+            idle: state.idle.len(),
+            waiting_jobs: state.shares.queues().iter().map(|queued| queued.jobs).sum(),
+        }
+    }
+
     pub(crate) fn home(&self) -> Home {
         self.home
     }

@@ -50,6 +50,11 @@ pub(crate) fn has_time() -> bool {
     PACE.try_with(|current| current.replace(Pace::Busy)) == Ok(Pace::Calm)
 }
 
+/// Whether this thread runs methods.
+pub(crate) fn is_worker() -> bool {
+    ROLE.try_with(|role| matches!(&*role.borrow(), Role::Worker(..))).unwrap_or(false)
+}
+
 /// Whether this thread can have a role: not any more when it is ending.
 pub(super) fn is_there() -> bool {
     ROLE.try_with(|_| ()).is_ok()

@@ -93,6 +93,12 @@ impl Room {
         })
     }
 
+    /// The number of places that are taken.
+    #[cfg(test)]
+    pub(crate) fn questions(&self) -> usize {
+        self.questions.load(Ordering::SeqCst)
+    }
+
     /// Takes a place for one more question, without waiting and if need be beyond the
     /// limit.
     pub(crate) fn take(self: &Arc<Self>) -> Permit {
@@ -150,7 +156,9 @@ impl Room {
             },
         );
         self.waiting.fetch_sub(1, Ordering::SeqCst);
-        found?.unwrap_or_else(|| Err(self.too_late()))
+        // Whatever ended the wait, nothing was sent.
+        let found = found.and_then(|found| found.unwrap_or_else(|| Err(self.too_late())));
+        found.map_err(Error::not_begun)
     }
 
     fn too_late(&self) -> Error {
@@ -268,6 +276,11 @@ impl Room {
             state.waiters.call_all()
         };
         called.wake();
+    }
+
+    /// Why the connection has ended; `None` while it has not.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        self.state.lock().closed.clone()
     }
 
     /// Whether the connection has ended.

@@ -87,6 +87,13 @@ pub(crate) fn at(time: Instant, what: Weak<dyn Expire>) -> Result<Ticket> {
     TIMER.of_this_process().at(time, what)
 }
 
+impl Ticket {
+    /// When it is due.
+    pub(crate) fn time(&self) -> Instant {
+        self.place.0
+    }
+}
+
 impl Timer {
     fn new() -> Self {
         Timer { state: Mutex::default(), home: Home::here(), of_child: OnceLock::new() }

@@ -25,7 +25,7 @@ use std::sync::{Arc, Weak};
 
 use super::executor::Calls;
 use super::progress::{self, Means};
-use super::{interrupt, role, waking};
+use super::{interrupt, left, role, waking};
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::memory::GiveBack;
@@ -298,6 +298,7 @@ fn park_unless<S, R, E>(
             let prepared = means.as_ref().is_some_and(progress::take_prepared);
             // This thread waits for something else than it thought.
             progress::let_go();
+            left::write();
             late = match means {
                 Some(means) if means.make(parker, deadline, prepared) => deadline.has_passed(),
                 _ => parker.park(deadline),

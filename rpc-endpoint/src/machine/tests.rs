@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod model;
+pub(crate) mod model;
+#[cfg(test)]
 mod steps;
 mod world;

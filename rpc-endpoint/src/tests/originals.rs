@@ -268,7 +268,7 @@ fn clients_that_vanish_at_random_lose_no_ping_of_others() {
                     }
                     if vanishes {
                         for link in own.local().links() {
-                            super::super::network::shut(&link.socket().unwrap());
+                            link.socket().unwrap().shut();
                         }
                     }
                 })

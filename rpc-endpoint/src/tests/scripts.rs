@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::net::Shutdown;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use super::keys::{key, keyed};
 use super::*;
 use crate::trace::{Dice, Trace};
 
@@ -32,7 +33,9 @@ struct World {
 impl World {
     fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
-        let networks: Vec<_> = (0..2).map(|_| network(DIALECTS[dice.below(3)])).collect();
+        let has_keys = seed % 3 == 2;
+        let new = |dialect| if has_keys { keyed(dialect, &key()) } else { network(dialect) };
+        let networks: Vec<_> = (0..2).map(|_| new(DIALECTS[dice.below(3)])).collect();
         let mut world = World {
             dice,
             trace: Trace::new(),

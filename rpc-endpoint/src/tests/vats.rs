@@ -1,14 +1,12 @@
 //! A network of vats and a peer that does what the test says, half by half.
 
-use std::sync::Barrier;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use capnp_threads_core::message::Message;
 use capnp_threads_core::network::{Accepted, Reached, VatNetwork};
 use capnp_threads_core::transport::{Received, Transport, TransportError};
 
 use super::*;
 use crate::vats::hello::{self, Hello, Kind};
+use rpc_testing::sessions::{both_mean_the_same, number_of, numbered};
 use rpc_testing::{Blocked, content, message};
 
 /// The scripted vat, Alice, and the one that is tested, Bob.
@@ -267,24 +265,9 @@ fn the_loss_of_the_socket_ends_a_session_that_waits_for_its_other_half() {
     assert_eq!(pair.bob.peer_count(), 0);
 }
 
-/// What one side saw of one session: the number that it sent, and the one that it
-/// got.
-type Seen = (u64, u64);
-
-/// A message with a number in it.
-fn numbered(number: u64) -> Message {
-    let mut words = capnp::Word::allocate_zeroed_vec(1);
-    capnp::Word::words_to_bytes_mut(&mut words).copy_from_slice(&number.to_le_bytes());
-    Message::from_segments(words, &[1]).unwrap()
-}
-
-fn number_of(message: &Message) -> u64 {
-    u64::from_le_bytes(content(message)[0].clone().try_into().unwrap())
-}
-
 /// Exchanges numbers over a session and ends it. Those with some odd numbers let the
 /// other side speak first.
-fn exchange(transport: Transport, number: u64) -> Seen {
+fn exchange(transport: Transport, number: u64) -> u64 {
     let Transport { mut reader, mut writer, .. } = transport;
     let mut theirs = None;
     if number % 6 == 3 {
@@ -295,40 +278,7 @@ fn exchange(transport: Transport, number: u64) -> Seen {
     while let Some(message) = reader.read().unwrap() {
         theirs = Some(number_of(&message));
     }
-    (number, theirs.unwrap())
-}
-
-/// One side: tries to begin sessions, and takes those that the other begins, until
-/// both have tried enough. Says what it saw.
-fn begin_and_accept(
-    own: &EndpointNetwork,
-    other: &EndpointVat,
-    numbers: impl Fn() -> u64 + Sync,
-    both: &Barrier,
-) -> Vec<Seen> {
-    std::thread::scope(|scope| {
-        let accepting = scope.spawn(|| {
-            let mut seen = Vec::new();
-            while let Some(Accepted { transport, .. }) = own.accept().unwrap() {
-                seen.push(exchange(transport, numbers()));
-            }
-            seen
-        });
-        let mut seen = Vec::new();
-        for _ in 0..200 {
-            match own.connect(other).unwrap() {
-                Reached::Peer(transport) => seen.push(exchange(transport, numbers())),
-                // The other thread has it, or is about to.
-                Reached::Crossed => std::thread::yield_now(),
-                _ => panic!("it is somebody else"),
-            }
-        }
-        // What was begun is over, so that it was accepted.
-        both.wait();
-        own.shutdown();
-        seen.extend(accepting.join().unwrap());
-        seen
-    })
+    theirs.unwrap()
 }
 
 #[test]
@@ -336,20 +286,6 @@ fn both_vats_mean_the_same_sessions_whoever_begins_and_ends_them() {
     for dialect in DIALECTS {
         let vats = ["alice", "bob"]
             .map(|id| EndpointNetwork::listening(id, "127.0.0.1", 0, parameters(dialect)).unwrap());
-        let [alice, bob] = &vats;
-        let both = Barrier::new(2);
-        let counter = AtomicU64::new(0);
-        // Alice's numbers are odd, Bob's are even.
-        let next = |parity: u64| 2 * counter.fetch_add(1, Ordering::Relaxed) + parity;
-        let (mut one, mut other) = std::thread::scope(|scope| {
-            let one = scope.spawn(|| begin_and_accept(alice, &bob.this_vat(), || next(1), &both));
-            let other = scope.spawn(|| begin_and_accept(bob, &alice.this_vat(), || next(0), &both));
-            (one.join().unwrap(), other.join().unwrap())
-        });
-        one.sort_unstable();
-        other.iter_mut().for_each(|(own, theirs)| std::mem::swap(own, theirs));
-        other.sort_unstable();
-        assert!(one.len() > 1);
-        assert_eq!(one, other);
+        both_mean_the_same(vats.each_ref().map(|vat| (vat, vat.this_vat())), 200, exchange);
     }
 }

@@ -71,6 +71,14 @@ impl Shared {
         from: &EndpointAddress,
     ) -> Result<(), String> {
         let connection = incoming.connection();
+        if !self.is_proved(&hello.from, from) {
+            self.note(|| format!("a vat was refused: {from} says that it is {}", hello.from));
+            return match &hello.kind {
+                Kind::Half => Err("this is the key of another vat".to_owned()),
+                // Nor is it told anything.
+                Kind::Refusal(_) => Ok(()),
+            };
+        }
         let mut state = self.state.lock();
         if let Kind::Refusal(reason) = &hello.kind {
             if let Some(known) = state.peers.get_mut(&*hello.from)

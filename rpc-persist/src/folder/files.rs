@@ -8,28 +8,62 @@ use std::process;
 
 use rustix::fs::{FlockOperation, flock};
 
+/// One step by which the disk changes. A function of this file is made of several.
+#[cfg_attr(not(test), expect(dead_code, reason = "tests look at them"))]
+#[derive(Debug)]
+pub(super) enum Change<'a> {
+    /// A file is created, or emptied, and then written.
+    Write(&'a Path, &'a [u8]),
+    /// What is in a file is made to last.
+    Sync(&'a Path),
+    Rename(&'a Path, &'a Path),
+    Remove(&'a Path),
+    CreateFolder(&'a Path),
+    /// The names in a folder are made to last.
+    SyncFolder(&'a Path),
+}
+
+/// Where tests let a step fail, and note what the disk may have forgotten after a power
+/// loss.
+#[cfg(not(test))]
+#[inline]
+#[expect(clippy::unnecessary_wraps, reason = "in tests it fails")]
+fn about_to(_: Change<'_>) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+use super::faults::about_to;
+
 /// Creates a file that is new. If that fails, nothing is left of it.
 pub(super) fn create(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let path = folder.join(name);
     let unfinished = folder.join(format!("{name}.new"));
     let created = write(&unfinished, content)
-        .and_then(|()| fs::rename(&unfinished, &path))
+        .and_then(|()| rename(&unfinished, &path))
         .and_then(|()| sync_folder(folder));
     if created.is_err() {
         // Whichever there is. What cannot be removed now takes up room until the store
         // is opened again; a whole file under its own name will be found then, as if
         // it had been created and nobody had been told.
-        let _ = fs::remove_file(&unfinished);
-        let _ = fs::remove_file(&path);
+        let _ = remove(&unfinished);
+        let _ = remove(&path);
     }
     created
 }
 
 fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+    about_to(Change::Write(path, content))?;
     let mut options = OpenOptions::new();
     let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(content)?;
+    about_to(Change::Sync(path))?;
     file.sync_all()
+}
+
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    about_to(Change::Rename(from, to))?;
+    fs::rename(from, to)
 }
 
 /// What is in a file, but no more than so many bytes of it; none if there is no file.
@@ -47,6 +81,7 @@ pub(super) fn read(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
 /// Removes a file, for good once its folder is [synchronised](sync_folder). Returns
 /// whether there was one.
 pub(super) fn remove(path: &Path) -> io::Result<bool> {
+    about_to(Change::Remove(path))?;
     match fs::remove_file(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -56,11 +91,13 @@ pub(super) fn remove(path: &Path) -> io::Result<bool> {
 
 /// Makes the names in a folder last.
 pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+    about_to(Change::SyncFolder(folder))?;
     File::open(folder)?.sync_all()
 }
 
 /// Creates a folder for its user only, unless it is there.
 pub(super) fn create_folder(path: &Path) -> io::Result<()> {
+    about_to(Change::CreateFolder(path))?;
     match DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => match path.parent() {
             Some(parent) if parent.as_os_str().is_empty() => sync_folder(Path::new(".")),

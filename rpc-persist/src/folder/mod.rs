@@ -18,8 +18,10 @@
 //! from half of the damaged files, without an error: records would need a checksum of
 //! their own there, too.
 
+#[cfg(test)]
+mod faults;
 mod files;
-mod record;
+pub(crate) mod record;
 
 use std::fmt;
 use std::fs;
@@ -46,6 +48,16 @@ const VERSION: &[u8] = b"capnp-threads saved references 1\n";
 ///
 /// The folder does not contain references, but it contains the states of objects and
 /// the names of owners. A new folder is accessible for its user only.
+///
+/// ```
+/// use capnp_threads_core::{Result, Vat};
+/// use capnp_threads_persist::{FolderStore, Persistence};
+///
+/// fn open() -> Result<Persistence> {
+///     let store = FolderStore::open("/var/lib/greeter/references")?;
+///     Ok(Persistence::builder(&Vat::new(), store).build())
+/// }
+/// ```
 pub struct FolderStore {
     folder: PathBuf,
     accounts: Mutex<Accounts>,

@@ -29,7 +29,7 @@ pub(super) const MAX_BYTES: u64 = 64 << 20;
 
 /// A file that is not as it was written, and how that shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Damaged(&'static str);
+pub(crate) struct Damaged(&'static str);
 
 impl fmt::Display for Damaged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,7 +41,7 @@ impl fmt::Display for Damaged {
 ///
 /// # Errors
 /// It would be too long.
-pub(super) fn encode(key: &Key, record: &Record) -> Result<Vec<u8>> {
+pub(crate) fn encode(key: &Key, record: &Record) -> Result<Vec<u8>> {
     let owner = record.owner.as_ref().map(Owner::name);
     let mut body = vec![u8::from(owner.is_some())];
     let owner = owner.unwrap_or_default();
@@ -58,7 +58,7 @@ pub(super) fn encode(key: &Key, record: &Record) -> Result<Vec<u8>> {
 }
 
 /// What was written.
-pub(super) fn decode(key: &Key, bytes: &[u8]) -> Result<Record, Damaged> {
+pub(crate) fn decode(key: &Key, bytes: &[u8]) -> Result<Record, Damaged> {
     let body = checked(key, bytes)?;
     parse(body).ok_or(Damaged("its parts do not fit"))
 }
@@ -85,6 +85,12 @@ fn checksum(key: &Key, body: &[u8]) -> [u8; CHECKSUM_BYTES] {
     hash.finalize().into()
 }
 
+/// The file whose content is this, whatever that is.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn with_checksum(key: &Key, body: &[u8]) -> Vec<u8> {
+    [&MAGIC[..], &checksum(key, body), body].concat()
+}
+
 fn parse(body: &[u8]) -> Option<Record> {
     let (sealed, rest) = body.split_first()?;
     let (owner, rest) = rest.split_first_chunk()?;
@@ -93,7 +99,7 @@ fn parse(body: &[u8]) -> Option<Record> {
     let (kind, state) = rest.split_at_checked(length(*kind)?)?;
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
     let owner = match sealed {
-        0 => None,
+        0 if owner.is_empty() => None,
         1 => Some(Owner::new(text(owner)?)),
         _ => return None,
     };
@@ -167,7 +173,7 @@ mod tests {
 
     #[test]
     fn what_the_checksum_fits_need_not_make_sense() {
-        let with_checksum = |body: &[u8]| [&MAGIC[..], &checksum(&KEY, body), body].concat();
+        let with_checksum = |body: &[u8]| with_checksum(&KEY, body);
         let lengths = |sealed: u8, owner: u64, kind: u64| {
             [&[sealed][..], &owner.to_le_bytes(), &kind.to_le_bytes(), b"ab"].concat()
         };
@@ -175,6 +181,8 @@ mod tests {
             &[][..],
             &[1],
             &lengths(2, 1, 1),
+            // For nobody, and for somebody.
+            &lengths(0, 1, 1),
             &lengths(1, 3, 0),
             &lengths(1, u64::MAX, 1),
             &lengths(1, 1, u64::MAX),

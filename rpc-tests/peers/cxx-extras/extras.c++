@@ -9,6 +9,11 @@
 //   peer save HOST:PORT NAME OWNER
 //                                imports a capability by its name, saves it for an
 //                                owner and prints the reference
+//   peer echo-serve HOST         serves an Echo, to be measured
+//   peer bytes-serve HOST        serves a ByteStream, and prints of each that ends how
+//                                many bytes it took, and their sum, on the standard error
+//   peer bytes-send HOST:PORT LENGTH
+//                                writes so many bytes to the ByteStream there
 //
 // A server prints `ready HOST:PORT` and runs until it is killed. A client prints
 // one `name: value` a line.
@@ -20,8 +25,11 @@
 #include <kj/encoding.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
+#include "byte-stream.capnp.h"
+#include "echo.capnp.h"
 #include "sturdy.capnp.h"
 #include "test.capnp.h"
 
@@ -135,6 +143,89 @@ void save(kj::StringPtr address, kj::StringPtr name, kj::StringPtr owner) {
   }
 }
 
+class EchoImpl final: public Echo::Server {
+protected:
+  kj::Promise<void> ping(PingContext context) override {
+    return kj::READY_NOW;
+  }
+
+  kj::Promise<void> echo(EchoContext context) override {
+    context.getResults().setData(context.getParams().getData());
+    return kj::READY_NOW;
+  }
+
+  kj::Promise<void> next(NextContext context) override {
+    context.getResults().setEcho(kj::heap<EchoImpl>());
+    return kj::READY_NOW;
+  }
+
+  kj::Promise<void> push(PushContext context) override {
+    bytes += context.getParams().getData().size();
+    return kj::READY_NOW;
+  }
+
+  kj::Promise<void> total(TotalContext context) override {
+    context.getResults().setBytes(bytes);
+    return kj::READY_NOW;
+  }
+
+private:
+  uint64_t bytes = 0;
+};
+
+void echoServe(kj::StringPtr host) {
+  capnp::EzRpcServer server(kj::heap<EchoImpl>(), host);
+  ready(host, server.getPort().wait(server.getWaitScope()));
+  kj::NEVER_DONE.wait(server.getWaitScope());
+}
+
+class Bytes final: public ByteStream::Server {
+protected:
+  kj::Promise<void> write(WriteContext context) override {
+    for (kj::byte b: context.getParams().getBytes()) {
+      sum += b;
+      ++length;
+    }
+    return kj::READY_NOW;
+  }
+
+  kj::Promise<void> end(EndContext context) override {
+    fprintf(stderr, "took %llu bytes, sum %llu\n", length, sum);
+    return kj::READY_NOW;
+  }
+
+private:
+  unsigned long long length = 0;
+  unsigned long long sum = 0;
+};
+
+void bytesServe(kj::StringPtr host) {
+  capnp::EzRpcServer server(kj::heap<Bytes>(), host);
+  ready(host, server.getPort().wait(server.getWaitScope()));
+  kj::NEVER_DONE.wait(server.getWaitScope());
+}
+
+void bytesSend(kj::StringPtr address, unsigned long long length) {
+  capnp::EzRpcClient client(address);
+  auto stream = client.getMain<ByteStream>();
+  constexpr unsigned long long CHUNK = 10000;
+  KJ_IF_MAYBE(e, kj::runCatchingExceptions([&]() {
+    for (unsigned long long sent = 0; sent < length; sent += CHUNK) {
+      auto request = stream.writeRequest();
+      auto bytes = request.initBytes(kj::min(CHUNK, length - sent));
+      for (auto i: kj::indices(bytes)) {
+        bytes[i] = (sent + i) % 253;
+      }
+      // Waits for room.
+      request.send().wait(client.getWaitScope());
+    }
+    stream.endRequest().send().wait(client.getWaitScope());
+    printf("sent: %llu\n", length);
+  })) {
+    printFailure(*e);
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -151,6 +242,12 @@ int main(int argc, char** argv) {
     namesCall(argv[2], argv[3]);
   } else if (is("save", 3)) {
     save(argv[2], argv[3], argv[4]);
+  } else if (is("echo-serve", 1)) {
+    echoServe(argv[2]);
+  } else if (is("bytes-serve", 1)) {
+    bytesServe(argv[2]);
+  } else if (is("bytes-send", 2)) {
+    bytesSend(argv[2], strtoull(argv[3], nullptr, 10));
   } else {
     fprintf(stderr, "see the head of extras.c++ for what it takes\n");
     return 2;

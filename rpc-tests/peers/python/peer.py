@@ -3,6 +3,7 @@
 
     peer.py serve ADDR            serves the conformance interfaces
     peer.py call ADDR [NAME...]   runs the behaviours of README.md against a server
+    peer.py script ADDR SEED...   runs the random scripts of these seeds against a server
 
 ADDR is host:port or unix:/path.
 """
@@ -13,6 +14,7 @@ import sys
 import capnp
 
 import harness
+import scripts
 import serving
 
 
@@ -23,6 +25,8 @@ def main():
             return 0
         case ["call", address, *names]:
             return asyncio.run(capnp.run(harness.call_all(address, names)))
+        case ["script", address, *seeds]:
+            return asyncio.run(capnp.run(scripts.run_all(address, seeds)))
         case _:
             print(__doc__, file=sys.stderr)
             return 2

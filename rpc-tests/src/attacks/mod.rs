@@ -18,6 +18,7 @@ mod content;
 mod crowds;
 mod endpoints;
 mod frames;
+mod introductions;
 pub mod memory;
 mod program;
 mod readers;
@@ -29,6 +30,7 @@ mod target;
 mod words;
 
 pub use self::program::main;
+pub(crate) use self::program::raise_descriptors;
 pub use self::seen::Seen;
 pub use self::siege::{Report, Siege};
 pub use self::sizes::{Bound, Share, Sizes};
@@ -88,6 +90,7 @@ pub fn all() -> impl Iterator<Item = &'static Attack> {
         frames::ATTACKS,
         crowds::ATTACKS,
         endpoints::ATTACKS,
+        introductions::ATTACKS,
     ];
     families.into_iter().flatten()
 }

@@ -69,7 +69,7 @@ fn list() {
     }
 }
 
-fn raise_descriptors() -> rustix::io::Result<()> {
+pub(crate) fn raise_descriptors() -> rustix::io::Result<()> {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

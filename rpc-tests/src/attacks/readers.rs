@@ -106,8 +106,8 @@ fn unread_echoes(siege: &Siege) -> Seen {
 fn introductions(siege: &Siege) -> Seen {
     let provide = raw::frame(|message| message.init_provide().set_question_id(1));
     let accept = raw::frame(|message| message.init_accept().set_question_id(2));
-    let join = raw::frame(|message| message.init_join().set_question_id(3));
-    let some = [provide, accept, join].concat().repeat(100);
+    let answer = raw::frame(|message| message.init_third_party_answer().set_answer_id(1 << 30));
+    let some = [provide, accept, answer].concat().repeat(100);
     unread(siege, too_much(siege), |_| some.clone())
 }
 

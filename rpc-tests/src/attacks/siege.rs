@@ -28,7 +28,7 @@ const HOSTILE: Ipv4Addr = Ipv4Addr::new(127, 1, 0, 0);
 
 /// How many bytes more than before a vat may hold when an attack is over. The allocations
 /// of its own that live longer, as buffers that have grown and idle workers do, are few
-/// and small.
+/// and small. To this comes [`LEFT_OF_EACH_THREAD`].
 const LEFT: u64 = 128 << 10;
 
 /// How many threads more there may be then: idle workers, of which the honest client may
@@ -36,9 +36,17 @@ const LEFT: u64 = 128 << 10;
 /// which it is woken.
 const LEFT_THREADS: u64 = 4;
 
-/// Whether so little is left of an attack that it is over.
-fn is_little(left: &Share) -> bool {
-    left.memory <= LEFT && left.threads <= LEFT_THREADS && left.descriptors <= LEFT_THREADS
+/// How many bytes stay for each thread that the process had at its peak: `parking_lot` has a
+/// table of the threads that sleep, with up to six buckets of 64 bytes for each of all
+/// threads, and frees none of the smaller ones that it had before.
+const LEFT_OF_EACH_THREAD: u64 = 2 * 6 * 64;
+
+/// Whether so little is left of an attack that it is over. `threads` is how many threads
+/// more there were at its peak.
+fn is_little(left: &Share, threads: u64) -> bool {
+    left.memory <= LEFT + LEFT_OF_EACH_THREAD * threads
+        && left.threads <= LEFT_THREADS
+        && left.descriptors <= LEFT_THREADS
 }
 
 /// A vat under attack.
@@ -312,7 +320,7 @@ impl Siege {
         };
         self.honest_goes_on();
         self.newcomer().map_err(|error| format!("a newcomer was not served: {error}"))?;
-        let left = self.recovered();
+        let left = self.recovered(peak.threads);
         let report = Report {
             peak,
             left,
@@ -324,7 +332,7 @@ impl Siege {
     }
 
     /// Waits until what the attack took is given back, or for so long as that may take.
-    fn recovered(&self) -> Share {
+    fn recovered(&self, threads: u64) -> Share {
         let _doing = watchdog::doing("the vat to recover");
         let deadline = Instant::now() + LONG / 2;
         loop {
@@ -334,7 +342,7 @@ impl Siege {
                 threads: now.threads.saturating_sub(self.before.threads),
                 descriptors: now.descriptors.saturating_sub(self.before.descriptors),
             };
-            if is_little(&left) || Instant::now() > deadline {
+            if is_little(&left, threads) || Instant::now() > deadline {
                 return left;
             }
             thread::yield_now();
@@ -358,7 +366,7 @@ impl Siege {
                 ));
             }
         }
-        if !is_little(left) {
+        if !is_little(left, peak.threads) {
             return Err(format!("it left behind {left:?}; it saw {seen}"));
         }
         let told = match attack.ends {

@@ -38,6 +38,9 @@ impl Sizes {
         limits.exports = 512;
         limits.answers = 2048;
         limits.embargoes = 512;
+        limits.provisions = 256;
+        limits.accepts = 128;
+        limits.introduced = 16;
         limits.message_words = 32 << 10;
         limits.queued_bytes = 1 << 20;
         limits.backlog_bytes = 4 << 20;
@@ -76,6 +79,9 @@ impl Sizes {
         limits.exports = u32::MAX;
         limits.answers = u32::MAX;
         limits.embargoes = u32::MAX;
+        limits.provisions = u32::MAX;
+        limits.accepts = u32::MAX;
+        limits.introduced = u32::MAX;
         limits.backlog_bytes = u64::MAX;
         limits.budget_bytes = u64::MAX;
         limits.received_messages = u32::MAX;
@@ -123,6 +129,12 @@ pub enum Bound {
     EndpointPeers,
     /// Sockets in their handshake with an endpoint.
     HalfOpen,
+    /// What one peer provides for others.
+    Provisions,
+    /// What one peer has come for and waits for.
+    Accepts,
+    /// Connections to vats that one peer has introduced.
+    Introduced,
 }
 
 /// What an attack may take of the vat.
@@ -158,6 +170,9 @@ impl Bound {
             Bound::EndpointConnections => "Parameters::max_connections",
             Bound::EndpointPeers => "Parameters::max_peers_per_host",
             Bound::HalfOpen => "Parameters::max_half_open, Parameters::max_peers",
+            Bound::Provisions => "Limits::provisions",
+            Bound::Accepts => "Limits::accepts",
+            Bound::Introduced => "Limits::introduced",
         }
     }
 
@@ -168,6 +183,12 @@ impl Bound {
         match self {
             Bound::Budget => memory(sizes.limits.budget_bytes),
             Bound::Backlog => memory(sizes.limits.backlog_bytes),
+            // An entry here, and one of those who meet. Those that are refused have a small one,
+            // as long as the peer may name them.
+            Bound::Provisions => memory(u64::from(sizes.limits.provisions) << 12),
+            // The question, and its entry of those who meet.
+            Bound::Accepts => memory(u64::from(sizes.limits.accepts) << 12),
+            Bound::Introduced => CONNECTION.times(sizes.limits.introduced.into()),
             // An entry, and an object of the application's.
             Bound::Exports => memory(u64::from(sizes.limits.exports) << 10),
             Bound::Waiting => {
@@ -191,8 +212,10 @@ impl Bound {
                 .times(endpoints.max_peers_per_host as u64),
             // A socket counts until its thread has ended, and one may be given up for
             // another before. There may be twice as many as those that are wanted.
+            // And the threads of those that were given up may be about to end.
             Bound::HalfOpen => Share { memory: 64 << 10, threads: 1, descriptors: 1 }
-                .times(2 * (endpoints.max_half_open + endpoints.max_peers) as u64),
+                .times(2 * (endpoints.max_half_open + endpoints.max_peers) as u64)
+                .and(Share { threads: endpoints.max_half_open as u64, ..Share::default() }),
         }
     }
 }

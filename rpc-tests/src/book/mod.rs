@@ -4,9 +4,15 @@
 #[cfg(test)]
 mod circles;
 #[cfg(test)]
+mod clocks;
+#[cfg(test)]
+mod figures;
+#[cfg(test)]
 mod layers;
 #[cfg(test)]
 mod names;
+#[cfg(test)]
+mod shown;
 #[cfg(test)]
 mod ways;
 
@@ -18,14 +24,22 @@ macro_rules! chapters {
 
 chapters! {
     getting_started "docs/getting-started.md"
+    cookbook "docs/cookbook.md"
     promises "docs/promises.md"
+    order "docs/order.md"
     servers "docs/servers.md"
+    running "docs/running.md"
+    connected "docs/connected.md"
     streams "docs/streams.md"
     errors "docs/errors.md"
     capabilities "docs/capabilities.md"
+    interceptors "docs/interceptors.md"
+    observing "docs/observing.md"
     membranes "docs/membranes.md"
     limits "docs/limits.md"
     networks "docs/networks.md"
+    three_vats "docs/three-vats.md"
+    equality "docs/equality.md"
     persistence "docs/persistence.md"
     shutdown "docs/shutdown.md"
 }

@@ -82,7 +82,7 @@ fn sources() -> Vec<String> {
         }
     }
     let mut sources = Vec::new();
-    for krate in ["rpc-core", "rpc-transport", "rpc-endpoint", "rpc-persist", "rpc-codegen"] {
+    for krate in [".", "rpc-core", "rpc-transport", "rpc-endpoint", "rpc-persist", "rpc-codegen"] {
         collect(&root().join(krate).join("src"), &mut sources);
     }
     add_what_macros_make(&mut sources.iter_mut().collect::<Vec<_>>());
@@ -126,9 +126,12 @@ fn is_about(source: &str, name: &str) -> bool {
 #[test]
 fn what_the_guide_names_exists() {
     let sources = sources();
-    let mut files: Vec<PathBuf> = chapters()
-        .filter(|path| !path.file_name().unwrap().to_str().unwrap().starts_with("correspondence"))
-        .collect();
+    // These name what other libraries have, and are looked at below.
+    let is_about_others = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        name.starts_with("correspondence") || name == "coming-from.md"
+    };
+    let mut files: Vec<PathBuf> = chapters().filter(|path| !is_about_others(path)).collect();
     files.push(root().join("README.md"));
     let mut checked = 0;
     for file in files {
@@ -265,6 +268,34 @@ fn check_items(text: &str, folders: &[&str]) -> usize {
         }
     }
     checked
+}
+
+/// Under **here**, in the last column, nothing is named that is not there.
+#[test]
+fn what_those_who_come_from_elsewhere_are_told_of_exists() {
+    let text = fs::read_to_string(root().join("docs/coming-from.md")).unwrap();
+    let sources = sources();
+    let (mut here, mut checked) = (false, 0);
+    for line in text.lines() {
+        let Some(row) = cells(line) else {
+            here = false;
+            continue;
+        };
+        let last = row.last().unwrap();
+        if *last == "here" {
+            here = true;
+        } else if here {
+            for code in between_ticks(last) {
+                let words = code.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+                for word in words.filter(|word| word.len() > 2) {
+                    let found = sources.iter().any(|source| has_word(source, word));
+                    assert!(found, "`{code}`: there is no {word}");
+                    checked += 1;
+                }
+            }
+        }
+    }
+    assert!(checked > 100, "only {checked} words were found");
 }
 
 #[test]

@@ -126,29 +126,31 @@ fn build(sources: &str, name: &str, library: Library) -> Result<PathBuf, String>
     let word = format!("{} {}", library.version, library.stamp);
     let hash = hash_of_files(&files, &word).map_err(|error| error.to_string())?;
     let out = format!("{sources}-{}-{hash:016x}", library.version);
+    let mut make = Command::new("make");
+    make.args(library.make_argument).env("CXX", &compiler).current_dir(&folder);
+    make_in(&out, name, make)
+}
+
+/// Runs `make` with a folder `out` of its own for `OUT`, unless what it makes there is there
+/// already. Returns where that is.
+pub(super) fn make_in(out: &str, name: &str, mut make: Command) -> Result<PathBuf, String> {
     let out = target()?.join("peers").join(out);
-    let program = out.join(name);
-    if program.exists() {
-        return Ok(program);
+    let made = out.join(name);
+    if made.exists() {
+        return Ok(made);
     }
     // Under another name until it is whole, for other processes do the same.
     let under_way = out.with_extension(std::process::id().to_string());
     fs::create_dir_all(&under_way).map_err(|error| error.to_string())?;
-    let built = run(Command::new("make")
-        .args(["--no-print-directory", "--jobs=2"])
-        .arg(format!("OUT={}", under_way.display()))
-        .args(library.make_argument)
-        .env("CXX", &compiler)
-        .current_dir(&folder))
-    .map(|_| ())
-    .map_err(|why| format!("does not build: {why}"))
-    .and_then(|()| match fs::rename(&under_way, &out) {
+    make.args(["--no-print-directory", "--jobs=2"]).arg(format!("OUT={}", under_way.display()));
+    let built = run(&mut make).map_err(|why| format!("does not build: {why}"));
+    let built = built.and_then(|_| match fs::rename(&under_way, &out) {
         // Somebody else was faster, with the same sources.
-        Err(_) if program.exists() => Ok(()),
+        Err(_) if made.exists() => Ok(()),
         renamed => renamed.map_err(|error| error.to_string()),
     });
     if under_way.exists() {
         fs::remove_dir_all(&under_way).map_err(|error| error.to_string())?;
     }
-    built.map(|()| program)
+    built.map(|()| made)
 }

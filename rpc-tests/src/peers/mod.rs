@@ -17,6 +17,7 @@
 //! ```
 
 mod cxx;
+mod cxx_v2;
 mod find;
 mod process;
 
@@ -28,6 +29,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 pub use cxx::{Installed, Library};
+pub use cxx_v2::cxx_v2;
 pub use process::{Line, Report, Serving, Verdict};
 
 /// A peer, by what it is written with.

@@ -19,7 +19,9 @@ use std::time::Duration;
 pub use self::alone::alone;
 pub use self::census::{Census, Counted};
 pub use self::event::{Event, until};
-pub use self::pair::{Pair, Wire, settle, threads_named, vat, vat_with_pool};
+pub use self::pair::{
+    Pair, Wire, settle, threads_named, vat, vat_that_shares_threads, vat_with_pool,
+};
 pub use self::random::Random;
 pub use self::watchdog::Watchdog;
 pub use rpc_testing::Blocked;

@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use capnp_threads_core::vat::{PoolConfig, VatConfig};
+use capnp_threads_core::vat::{ConnectionThreads, PoolConfig, VatConfig};
 use capnp_threads_core::{Client, ConnConfig, Connection, FromClient, Vat};
+use capnp_threads_transport::tls::VatKey;
 use capnp_threads_transport::{Transport, memory, tcp, unix};
 
 use super::{LONG, until, watchdog};
@@ -20,11 +21,13 @@ pub enum Wire {
     Unix,
     /// A TCP connection.
     Tcp,
+    /// One with TLS, of two vats with keys.
+    Tls,
 }
 
 impl Wire {
     /// Every kind.
-    pub const ALL: [Wire; 4] = [Wire::Memory, Wire::Bytes, Wire::Unix, Wire::Tcp];
+    pub const ALL: [Wire; 5] = [Wire::Memory, Wire::Bytes, Wire::Unix, Wire::Tcp, Wire::Tls];
 
     /// The two ends of a new one.
     pub fn pair(self) -> (Transport, Transport) {
@@ -38,6 +41,13 @@ impl Wire {
                 let there = thread::spawn(move || listener.accept().unwrap());
                 (tcp::connect(address).unwrap(), there.join().unwrap())
             }
+            Wire::Tls => {
+                let [here, there] = [(); 2].map(|()| VatKey::generate().unwrap());
+                let listener = there.listen(&"127.0.0.1:0".parse().unwrap()).unwrap();
+                let address = there.address(listener.local_addr());
+                let there = thread::spawn(move || listener.accept().unwrap());
+                (here.connect(&address).unwrap(), there.join().unwrap())
+            }
         }
     }
 }
@@ -50,9 +60,18 @@ pub fn vat(name: &str) -> Vat {
 
 /// As [`vat`], with a pool of another size.
 pub fn vat_with_pool(name: &str, pool: PoolConfig) -> Vat {
+    vat_with(name, |config| config.pool = pool)
+}
+
+/// As [`vat`], whose connections share their threads.
+pub fn vat_that_shares_threads(name: &str) -> Vat {
+    vat_with(name, |config| config.connection_threads = ConnectionThreads::Shared)
+}
+
+fn vat_with(name: &str, change: impl FnOnce(&mut VatConfig)) -> Vat {
     let mut config = VatConfig::default();
     config.name = name.to_owned();
-    config.pool = pool;
+    change(&mut config);
     Vat::with_config(config).unwrap()
 }
 

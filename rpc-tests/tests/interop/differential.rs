@@ -1,18 +1,26 @@
-//! The same scripts of calls against every server: results and order must be the
-//! same everywhere, and are known beforehand. See `conformance::client::run_script`.
+//! The same scripts of calls against every server, and a foreign client's scripts against
+//! ours: results and order must be the same everywhere, and are known beforehand. See
+//! `conformance::client::run_script`, and `peers/python/scripts.py`.
+//!
+//! `SCRIPT_RUNS=1000` runs so many with each, and `SCRIPT_FROM` is the first seed.
 
+use std::ops::Range;
 use std::process::Command;
 
 use capnp_threads_transport::Address;
 use rpc_tests::conformance::client::run_script;
 use rpc_tests::peers::{Library, Peer, Serving, or_skip};
 
-/// How many scripts each server is given.
-const SCRIPTS: u64 = 25;
+/// The seeds of the scripts that each server is given.
+fn seeds() -> Range<u64> {
+    let setting = |name| std::env::var(name).ok().map(|value| value.parse::<u64>().unwrap());
+    let from = setting("SCRIPT_FROM").unwrap_or(0);
+    from..from + setting("SCRIPT_RUNS").unwrap_or(25)
+}
 
 fn run_scripts(mut server: Serving) {
     let address: Address = server.address().parse().unwrap();
-    for seed in 0..SCRIPTS {
+    for seed in seeds() {
         if let Err(failure) = run_script(&address, seed) {
             panic!("{failure}\nserver: {}", server.stderr());
         }
@@ -26,11 +34,31 @@ fn run_scripts_at(peer: Peer) {
     }
 }
 
-#[test]
-fn scripts_at_our_server() {
+fn our_server() -> Serving {
     let mut command = Command::new(env!("CARGO_BIN_EXE_conformance"));
     command.args(["serve", "127.0.0.1:0"]);
-    run_scripts(Serving::start(command).unwrap());
+    Serving::start(command).unwrap()
+}
+
+#[test]
+fn scripts_at_our_server() {
+    run_scripts(our_server());
+}
+
+#[test]
+fn scripts_of_the_pycapnp_client_at_our_server() {
+    let Some(program) = or_skip(Peer::Pycapnp.find()) else { return };
+    let mut server = our_server();
+    let mut scripts = program.command();
+    scripts.args(["script", server.address()]).args(seeds().map(|seed| seed.to_string()));
+    let output = scripts.output().unwrap();
+    let report = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{report}{errors}\nserver: {}", server.stderr());
+    let passed = report.lines().filter(|line| line.starts_with("ok ")).count();
+    assert_eq!(passed, seeds().count(), "{report}");
+    // It ends if the tables of a connection that has ended are not empty.
+    assert!(server.is_running().unwrap(), "the server gave up: {}", server.stderr());
 }
 
 #[test]

@@ -5,5 +5,9 @@
 mod behaviours;
 mod conformance;
 mod differential;
+#[cfg(target_os = "linux")]
+mod handoffs;
+mod joins;
 mod peers;
 mod schemas;
+mod without_level_3;

@@ -52,7 +52,8 @@ fn a_method_learns_who_calls_and_over_which_connection() {
             assert_eq!(told.connection.unwrap().peer(), caller, "{wire:?}");
             let pid = caller.credentials.map(|credentials| credentials.pid);
             assert_eq!(pid, (wire == Wire::Unix).then(std::process::id), "{wire:?}");
-            assert_eq!(caller.socket.is_some(), wire == Wire::Tcp, "{wire:?}");
+            let is_internet = matches!(wire, Wire::Tcp | Wire::Tls);
+            assert_eq!(caller.socket.is_some(), is_internet, "{wire:?}");
         }
         let over = told.recv().unwrap();
         assert!(over.caller.is_none() && over.connection.is_none());

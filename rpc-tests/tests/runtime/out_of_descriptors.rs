@@ -7,20 +7,23 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use capnp::message::Builder;
 use capnp_threads_core::fd::SharedFd;
 use capnp_threads_core::message::Message;
 use capnp_threads_core::network::Listen;
-use capnp_threads_core::{Client, Error, ErrorKind, Result, ServeConfig, Vat};
+use capnp_threads_core::untyped::Payload;
+use capnp_threads_core::{Client, ConnConfig, Error, ErrorKind, Result, ServeConfig, Vat};
 use capnp_threads_endpoint::{ConnectErrorCode, ConnectHints, Event, Network, Parameters};
 use capnp_threads_transport::{Address, Listener, Transport, unix};
+use rpc_tests::support::raw::RawPeer;
 use rpc_tests::support::{LONG, alone};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 
 /// Does something while the process may open so many more file descriptors.
-fn with_room_for<R>(allowed: u64, work: impl FnOnce() -> R) -> R {
+pub(crate) fn with_room_for<R>(allowed: u64, work: impl FnOnce() -> R) -> R {
     let before = getrlimit(Resource::Nofile);
     let lowest_free = u64::try_from(File::open("/dev/null").unwrap().as_raw_fd()).unwrap();
     let limit = Rlimit { current: Some(lowest_free + allowed), ..before };
@@ -104,6 +107,29 @@ fn a_server_goes_on_when_descriptors_are_free_again() {
     }
     assert!(vat.shutdown(LONG).unwrap());
     serving.join().unwrap().unwrap();
+}
+
+/// A thread that waited without a descriptor to be woken by gets one when it waits again.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_thread_reads_for_itself_when_descriptors_are_free_again() {
+    if !alone("out_of_descriptors::a_thread_reads_for_itself_when_descriptors_are_free_again") {
+        return;
+    }
+    let vat = Vat::new();
+    let (_peer, connection) = RawPeer::connect(&vat, ConnConfig::new());
+    let client = connection.bootstrap_client().with_timeout(Duration::from_millis(1));
+    let wait = || {
+        let call = client.call(1, 1, Payload::empty().clone());
+        assert!(call.wait().map(drop).unwrap_err().is_timeout());
+    };
+    let open = open_in_this_process();
+    with_room_for(0, wait);
+    assert_eq!(open_in_this_process(), open);
+    wait();
+    assert_eq!(open_in_this_process(), open + 1);
+    wait();
+    assert_eq!(open_in_this_process(), open + 1);
 }
 
 #[test]

@@ -2,8 +2,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use capnp_threads_core::reconnect::{ReconnectControl, auto_reconnect, lazy_auto_reconnect};
+use capnp_threads_core::reconnect::{
+    Backoff, ReconnectControl, auto_reconnect, lazy_auto_reconnect, lazy_auto_reconnect_after,
+};
 use capnp_threads_core::{Client, Error, ErrorKind, FromClient, Result, Vat, promise_client};
 use rpc_schema::test_capnp::{test_call_order, test_interface, test_more_stuff};
 
@@ -277,4 +280,78 @@ fn it_is_one_capability_whatever_it_is_connected_to() {
     assert_eq!(client.as_client(), same.as_client());
     assert!(!client.as_client().is_unresolved());
     assert_ne!(client.as_client(), &Client::null());
+}
+
+const AN_HOUR: Backoff = Backoff::new(Duration::from_secs(3600), Duration::from_secs(3600));
+
+/// Connects to a peer that hangs up at once, and counts.
+fn hanging_up(connects: &Arc<AtomicU64>) -> impl Fn() -> Result<Foo> + Send + Sync + use<> {
+    let connects = Arc::clone(connects);
+    move || {
+        connects.fetch_add(1, Ordering::SeqCst);
+        Ok(Foo::from_client(Client::broken(Error::disconnected("hung up"))))
+    }
+}
+
+#[test]
+fn a_server_that_hangs_up_for_ever_is_not_besieged() {
+    let _watchdog = Watchdog::start();
+    let connects = Arc::new(AtomicU64::new(0));
+    let (client, control) = lazy_auto_reconnect_after(AN_HOUR, hanging_up(&connects));
+    assert_eq!(call_foo(&client).unwrap_err().reason(), "hung up");
+    // From here on calls wait for the end of the pause.
+    for _ in 0..20 {
+        let error = foo_request(&client).call_timeout(Duration::from_millis(1)).map(drop);
+        assert!(error.unwrap_err().is_timeout());
+    }
+    assert_eq!(connects.load(Ordering::SeqCst), 1);
+    // Unless somebody knows better.
+    let waiting = foo_request(&client).send();
+    control.reset();
+    assert_eq!(call_foo(&client).unwrap_err().reason(), "hung up");
+    assert_eq!(connects.load(Ordering::SeqCst), 2);
+    drop((waiting, client, control));
+}
+
+#[test]
+fn after_a_pause_it_is_tried_again_for_those_who_wait() {
+    let _watchdog = Watchdog::start();
+    let connects = Arc::new(AtomicU64::new(0));
+    let soon = Backoff::new(Duration::from_millis(1), Duration::from_millis(2));
+    let (client, _control) = lazy_auto_reconnect_after(soon, hanging_up(&connects));
+    for attempt in 1..=10 {
+        assert_eq!(call_foo(&client).unwrap_err().reason(), "hung up");
+        assert_eq!(connects.load(Ordering::SeqCst), attempt);
+    }
+}
+
+#[test]
+fn a_connection_that_was_good_is_replaced_at_once() {
+    let _watchdog = Watchdog::start();
+    let vat = Vat::new();
+    let source = Source::default();
+    let (client, _control) = lazy_auto_reconnect_after(AN_HOUR, source.connect(&vat));
+    for generation in 1..=3 {
+        assert_eq!(ask(&client).unwrap(), generation.to_string());
+        disconnect(&client);
+    }
+    assert_eq!(source.connects(), 3);
+}
+
+#[test]
+fn a_pause_ends_when_nobody_waits_for_what_follows() {
+    let _watchdog = Watchdog::start();
+    let connects = Arc::new(AtomicU64::new(0));
+    let census = Census::new();
+    let (connect, counted) = (hanging_up(&connects), census.count());
+    let (client, control) = lazy_auto_reconnect_after(AN_HOUR, move || {
+        let _counted = &counted;
+        connect()
+    });
+    assert!(call_foo(&client).is_err());
+    let waiting = foo_request(&client).send();
+    drop((client, control));
+    assert!(waiting.try_response().is_none());
+    drop(waiting);
+    until("the attempt to be forgotten", || census.alive() == 0);
 }

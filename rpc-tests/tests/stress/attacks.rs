@@ -78,6 +78,12 @@ attacks! {
     endpoint_messages "endpoint-messages",
     endpoint_peers "endpoint-peers",
     endpoint_handshakes "endpoint-handshakes",
+    tokens "tokens",
+    accepts_of_nothing "accepts-of-nothing",
+    provisions_for_nobody "provisions-for-nobody",
+    embargoes_of_nobody "embargoes-of-nobody",
+    contacts_that_lead_nowhere "contacts-that-lead-nowhere",
+    contacts_to_dial "contacts-to-dial",
 }
 
 /// The same attack on a vat without any limits must take more than small ones allow, or be
@@ -108,9 +114,11 @@ without_limits! {
     contents_without_a_budget_are_noticed "large-contents" "bytes; Limits::budget_bytes",
     descriptors_without_a_budget_are_noticed "one-word-descriptors" "bytes; Limits::budget_bytes",
     disembargoes_without_a_budget_are_noticed "disembargoes-behind-a-call" "bytes; Limits::budget",
-    returns_without_a_limit_of_the_backlog_are_noticed "unread-returns" "bytes; Limits::backlog",
+    results_without_a_limit_of_the_backlog_are_noticed "unread-results" "bytes; Limits::backlog",
     calls_without_a_limit_are_noticed "unanswered-calls" "instead of CutOff",
     objects_without_a_limit_of_exports_are_noticed "kept-objects" "instead of Refused",
     workers_without_limits_are_noticed "deaf-peer" "threads;",
+    accepts_without_a_limit_are_noticed "accepts-of-nothing" "instead of Refused",
+    provisions_without_a_limit_are_noticed "provisions-for-nobody" "instead of Refused",
     a_crowd_without_a_limit_is_noticed "crowd" "threads;",
 }

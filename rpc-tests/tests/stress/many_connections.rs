@@ -10,7 +10,9 @@ use crate::desk::Desk;
 use crate::ledger::Ledger;
 use crate::settings::{for_seeds, steps, threads};
 use crate::worker::{Accepts, Worker, clear_exchange};
-use rpc_tests::support::{LONG, Random, Watchdog, Wire, settle, threads_named, until, vat};
+use rpc_tests::support::{
+    LONG, Random, Watchdog, Wire, settle, threads_named, until, vat, vat_that_shares_threads,
+};
 
 /// How many vats are around the one in the middle.
 const LEAVES: usize = 4;
@@ -22,13 +24,21 @@ struct Spoke {
     there: Connection,
 }
 
-fn round(seed: u64, connections: usize, threads: usize, steps: usize) {
+/// `hub` makes the vat in the middle. The names of all threads begin with `prefix`.
+fn round(
+    hub: fn(&str) -> Vat,
+    prefix: &str,
+    seed: u64,
+    connections: usize,
+    threads: usize,
+    steps: usize,
+) {
     let ledger = Ledger::default();
     let mut random = Random::new(seed);
-    let hub = vat("smh");
-    let leaves: [Vat; LEAVES] = std::array::from_fn(|_| vat("sml"));
+    let hub = &hub(&format!("{prefix}h"));
+    let leaves: [Vat; LEAVES] = std::array::from_fn(|_| vat(&format!("{prefix}l")));
     // One desk for all: what it holds came over any of the connections.
-    let shared = Desk::concurrent(&hub, &ledger);
+    let shared = Desk::concurrent(hub, &ledger);
     let config = || {
         let mut limits = Limits::default();
         limits.questions = u32::try_from(64 * threads * connections).unwrap();
@@ -68,11 +78,11 @@ fn round(seed: u64, connections: usize, threads: usize, steps: usize) {
         assert!(spoke.here.join_timeout(LONG).unwrap());
         assert!(spoke.there.join_timeout(LONG).unwrap());
     }
-    for vat in leaves.iter().chain([&hub]) {
+    for vat in leaves.iter().chain([hub]) {
         assert_eq!(vat.connection_count(), 0);
         assert!(vat.shutdown(LONG).unwrap());
     }
-    until("threads to go", || threads_named("smh") + threads_named("sml") == 0);
+    until("threads to go", || threads_named(prefix) == 0);
     ledger.assert_right();
     until("every object to be dropped", || ledger.census().alive() == 0);
 }
@@ -80,5 +90,11 @@ fn round(seed: u64, connections: usize, threads: usize, steps: usize) {
 #[test]
 fn many_connections_meet_in_one_vat() {
     let _watchdog = Watchdog::start();
-    for_seeds(|seed| round(seed, 32, threads(4), steps(15)));
+    for_seeds(|seed| round(vat, "sm", seed, 32, threads(4), steps(15)));
+}
+
+#[test]
+fn many_connections_share_the_threads_of_one_vat() {
+    let _watchdog = Watchdog::start();
+    for_seeds(|seed| round(vat_that_shares_threads, "ss", seed, 32, threads(4), steps(15)));
 }

@@ -119,6 +119,12 @@ fn many_threads_share_a_tcp_connection() {
 }
 
 #[test]
+fn many_threads_share_an_encrypted_connection() {
+    let _watchdog = Watchdog::start();
+    for_seeds(|seed| round(&Plan::new(Wire::Tls, 64), seed, steps(30)));
+}
+
+#[test]
 fn a_few_threads_share_a_narrow_pipe() {
     let _watchdog = Watchdog::start();
     for_seeds(|seed| round(&Plan::new(Wire::Bytes, 6), seed, steps(60)));

@@ -8,7 +8,7 @@ use capnp_threads_core::transport::{
     Descriptor, FrameLimits, MessageReader, Received, TransportError,
 };
 
-use super::source::{Patience, ReceiveFds, Source};
+use super::source::{IsAhead, Patience, ReadNow, ReceiveFds, Source};
 use super::{NUMBER, WORD};
 
 /// The buffer that a new reader has, in bytes.
@@ -39,6 +39,18 @@ const FIRST_STEP: usize = 16 << 10;
 /// The stream must block until there is something to read. An error that it
 /// reports, other than [`io::ErrorKind::Interrupted`], ends the stream of
 /// messages; this includes a time limit that was set on a socket.
+///
+/// ```
+/// use capnp_threads_transport::MessageReader;
+/// use capnp_threads_transport::framing::FramedReader;
+///
+/// // One segment of one word.
+/// let bytes = [0_u32, 1, 7, 8].map(u32::to_le_bytes).concat();
+/// let mut reader = FramedReader::new(std::io::Cursor::new(bytes));
+/// let message = reader.read().unwrap().unwrap();
+/// assert_eq!(message.size_in_words(), 1);
+/// assert!(reader.read().unwrap().is_none());
+/// ```
 pub struct FramedReader<R> {
     source: Source<R>,
     /// Bytes that were read lie in `start..end`.
@@ -121,6 +133,35 @@ impl<R: Read> FramedReader<R> {
     #[must_use]
     pub fn polling(mut self, descriptor: Descriptor) -> Self {
         self.source.descriptor = Some(descriptor);
+        self
+    }
+
+    /// As [`polling`](Self::polling), for a stream that keeps bytes of its own after a read, so
+    /// that something may be there although the descriptor is not readable. `read_now` takes
+    /// everything that can be had without waiting before it fails with `WouldBlock`. `is_ahead`
+    /// tells whether the stream keeps something: whoever stops reading before that failure, as a
+    /// thread does that has got its answer, would otherwise wait for a descriptor that does not
+    /// tell of what has come already.
+    #[must_use]
+    pub fn polling_with(
+        mut self,
+        descriptor: Descriptor,
+        read_now: ReadNow<R>,
+        is_ahead: IsAhead<R>,
+    ) -> Self {
+        self.source.read_now = Some(read_now);
+        self.source.is_ahead = Some(is_ahead);
+        self.polling(descriptor)
+    }
+
+    /// Begins with bytes that were read from the stream before.
+    #[must_use]
+    pub fn starting_with(mut self, mut bytes: Vec<u8>) -> Self {
+        self.start = 0;
+        self.end = bytes.len();
+        self.source.was_read(bytes.len());
+        bytes.resize(bytes.len().max(FIRST_BUFFER), 0);
+        self.buffer = bytes;
         self
     }
 
@@ -413,9 +454,9 @@ impl<R: Read + Send + 'static> MessageReader for FramedReader<R> {
     }
 
     fn has_buffered(&self) -> bool {
-        self.state == State::Open
-            && matches!(self.part, Part::Start)
-            && self.peek_message().unwrap_or(false)
+        let has_message =
+            || matches!(self.part, Part::Start) && self.peek_message().unwrap_or(false);
+        self.state == State::Open && (has_message() || self.source.is_ahead())
     }
 
     fn set_limits(&mut self, limits: FrameLimits) {

@@ -22,9 +22,11 @@ use std::sync::{Arc, Weak};
 
 use capnp_threads_core::fd::{OwnedFd, SharedFd};
 use capnp_threads_core::transport::Descriptor;
+#[cfg(unix)]
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::fork::Owner;
+#[cfg(unix)]
 use crate::polling;
 
 #[cfg(test)]
@@ -39,11 +41,22 @@ mod tests;
 /// call of its own, as [`FramedWriter`](super::FramedWriter) does.
 pub type ReceiveFds<R> = fn(&mut R, &mut [u8], &mut Vec<OwnedFd>, usize) -> io::Result<usize>;
 
+/// Reads as [`Read::read`] does, but fails with [`io::ErrorKind::WouldBlock`] where that would
+/// wait.
+pub type ReadNow<R> = fn(&mut R, &mut [u8]) -> io::Result<usize>;
+
+/// Whether a stream keeps something of which its descriptor does not tell.
+pub type IsAhead<R> = fn(&R) -> bool;
+
 /// A stream of bytes, some of which have file descriptors with them.
 pub(super) struct Source<R> {
     inner: R,
     /// `None` where there are only bytes.
     pub(super) receive: Option<ReceiveFds<R>>,
+    /// `None` where the descriptor tells whether a read would wait.
+    pub(super) read_now: Option<ReadNow<R>>,
+    /// `None` where the descriptor tells of everything.
+    pub(super) is_ahead: Option<IsAhead<R>>,
     /// How many come with one message at the most.
     pub(super) max_fds: usize,
     /// How many of those that came may be open at the most.
@@ -85,6 +98,8 @@ impl<R: Read> Source<R> {
         Source {
             inner,
             receive: None,
+            read_now: None,
+            is_ahead: None,
             max_fds: 0,
             max_open: 0,
             offset: 0,
@@ -97,9 +112,19 @@ impl<R: Read> Source<R> {
         }
     }
 
+    /// Notes that so many bytes were read before.
+    pub(super) fn was_read(&mut self, count: usize) {
+        self.offset += count as u64;
+    }
+
     /// Notes that the descriptor was readable.
     pub(super) fn is_readable(&mut self) {
         self.supply = Supply::Some;
+    }
+
+    /// Whether there is something of which the descriptor does not tell.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.is_ahead.is_some_and(|is_ahead| is_ahead(&self.inner))
     }
 
     /// Reads as [`read`](Self::read) does; `None` where it would wait and may not.
@@ -111,6 +136,9 @@ impl<R: Read> Source<R> {
         if patience == Patience::Waits {
             self.supply = Supply::Unknown;
             return self.read(room).map(Some);
+        }
+        if let Some(read_now) = self.read_now {
+            return self.read_by(read_now, room);
         }
         let is_there = match self.supply {
             Supply::Some => true,
@@ -127,10 +155,34 @@ impl<R: Read> Source<R> {
         Ok(Some(count))
     }
 
+    fn read_by(&mut self, read_now: ReadNow<R>, room: &mut [u8]) -> io::Result<Option<usize>> {
+        self.owner.check()?;
+        loop {
+            match read_now(&mut self.inner, room) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                outcome => {
+                    let count = outcome?;
+                    self.offset += count as u64;
+                    return Ok(Some(count));
+                }
+            }
+        }
+    }
+
+    /// Whether there is something to read.
+    #[cfg(unix)]
     fn poll(&self) -> io::Result<bool> {
         let Some(descriptor) = &self.descriptor else { return Ok(true) };
         let mut fds = [PollFd::from_borrowed_fd(descriptor.as_fd(), PollFlags::IN)];
         polling::poll(&mut fds, Some(&Timespec::default()))
+    }
+
+    /// There are no descriptors here.
+    #[cfg(not(unix))]
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "others can")]
+    fn poll(&self) -> io::Result<bool> {
+        Ok(true)
     }
 
     pub(super) fn inner_mut(&mut self) -> &mut R {

@@ -221,6 +221,21 @@ fn the_buffer_grows_with_the_traffic() {
 }
 
 #[test]
+fn a_reader_begins_with_what_was_read_before() {
+    let bytes = framed((0..3).map(|seed| message(seed, &[2])).collect());
+    for first in 0..=bytes.len() {
+        let (before, rest) = bytes.split_at(first);
+        let mut reader = reader(rest).starting_with(before.to_vec());
+        assert_eq!(reader.has_buffered(), first >= bytes.len() / 3);
+        for seed in 0..3 {
+            let came = reader.read().unwrap().unwrap();
+            assert_eq!(content(&came), content(&message(seed, &[2])), "after {first}");
+        }
+        assert!(reader.read().unwrap().is_none());
+    }
+}
+
+#[test]
 fn a_stream_that_ends_between_messages_ends_there() {
     let mut reader = reader(&framed(vec![message(0, &[1])]));
     assert!(reader.read().unwrap().is_some());

@@ -45,6 +45,17 @@ const MOST_AT_ONCE: usize = 256 << 10;
 /// they are, and everything is handed over with `write_vectored`.
 ///
 /// The stream must block until it has taken something.
+///
+/// ```
+/// use capnp_threads_core::capnp::Word;
+/// use capnp_threads_core::message::Message;
+/// use capnp_threads_transport::MessageWriter;
+/// use capnp_threads_transport::framing::FramedWriter;
+///
+/// let message = Message::from_segments(Word::allocate_zeroed_vec(1), &[1]).unwrap();
+/// let mut writer = FramedWriter::new(Vec::new());
+/// writer.write(&mut vec![message]).unwrap();
+/// ```
 pub struct FramedWriter<W> {
     inner: Option<W>,
     finish: fn(W) -> io::Result<()>,

@@ -15,6 +15,15 @@ use super::provider;
 
 /// What this side shows to prove who it is: a certificate, those that lead from it to an
 /// authority, and the private key. Clones share them.
+///
+/// ```
+/// use capnp_threads_transport::tls::{Certificate};
+///
+/// /// What this machine shows.
+/// fn own() -> std::io::Result<Certificate> {
+///     Certificate::from_pem_files("/etc/greeter/chain.pem", "/etc/greeter/key.pem")
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Certificate(pub(super) Arc<CertifiedKey>);
 
@@ -53,6 +62,15 @@ impl Certificate {
 }
 
 /// The authorities whose certificates this side believes. Clones share them.
+///
+/// ```
+/// use capnp_threads_transport::tls::{Authorities};
+///
+/// /// Those of this organisation, and no others.
+/// fn ours() -> std::io::Result<Authorities> {
+///     Authorities::from_pem_file("/etc/greeter/authorities.pem")
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Authorities(pub(super) Arc<RootCertStore>);
 

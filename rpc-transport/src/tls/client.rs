@@ -12,11 +12,22 @@ use rustls::pki_types::ServerName;
 
 use super::certificate::{Authorities, Certificate};
 use super::handshake::{Describe, Handshake};
+use super::opened::Opened;
 use super::{HANDSHAKE_TIMEOUT, describe, provider, unusable};
 use crate::socket::Socket;
 use crate::{TcpOptions, failure};
 
 /// Connects to servers over TLS. Clones share what is kept for resuming sessions.
+///
+/// ```
+/// use capnp_threads_transport::Transport;
+/// use capnp_threads_transport::tls::{Authorities, TlsClient};
+///
+/// fn connect() -> std::io::Result<Transport> {
+///     let authorities = Authorities::from_pem_file("authorities.pem")?;
+///     TlsClient::new(&authorities)?.connect("greeter.example", 7000)
+/// }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct TlsClient {
@@ -139,6 +150,15 @@ impl TlsClient {
         name: &str,
         timeout: Option<Duration>,
     ) -> io::Result<Transport> {
+        self.open(address, name, timeout).map(Opened::into_transport)
+    }
+
+    pub(super) fn open(
+        &self,
+        address: impl ToSocketAddrs,
+        name: &str,
+        timeout: Option<Duration>,
+    ) -> io::Result<Opened> {
         let name = self.server_name(name)?;
         let start = Instant::now();
         let (socket, address) = self.tcp.connect_socket(address, timeout)?;
@@ -159,6 +179,7 @@ impl TlsClient {
         let peer = stream.peer_addr()?;
         let socket = self.tcp.prepare(stream)?;
         self.shake_hands(socket, PeerDescription::from_socket(peer), name, self.handshake_timeout)
+            .map(Opened::into_transport)
             .map_err(|error| failure::connecting(peer, error))
     }
 
@@ -168,10 +189,19 @@ impl TlsClient {
         peer: PeerDescription,
         name: ServerName<'static>,
         timeout: Duration,
-    ) -> io::Result<Transport> {
+    ) -> io::Result<Opened> {
+        let deadline = Instant::now().checked_add(timeout);
+        self.begin(socket, peer, name)?.finish_by(deadline)
+    }
+
+    pub(super) fn begin(
+        &self,
+        socket: OwnedFd,
+        peer: PeerDescription,
+        name: ServerName<'static>,
+    ) -> io::Result<Handshake> {
         let tls = ClientConnection::new(Arc::clone(&self.config), name).map_err(unusable)?;
-        Handshake::new(Socket::new(socket), tls, peer, self.describe)
-            .finish_by(Instant::now().checked_add(timeout))
+        Ok(Handshake::new(Socket::new(socket), tls, peer, self.describe))
     }
 
     fn server_name(&self, name: &str) -> io::Result<ServerName<'static>> {

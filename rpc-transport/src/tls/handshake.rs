@@ -4,11 +4,12 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
-use capnp_threads_core::transport::{PeerDescription, Transport};
+use capnp_threads_core::transport::PeerDescription;
 use rustix::event::PollFlags;
 use rustls::Connection;
 
-use super::session::{self, decrypt, send_encrypted};
+use super::opened::{First, Opened};
+use super::session::{decrypt, send_encrypted};
 use super::waiting;
 use crate::socket::Socket;
 
@@ -21,6 +22,8 @@ pub(super) struct Handshake {
     tls: Connection,
     peer: PeerDescription,
     describe: Describe,
+    /// What the peer has to say before the first message.
+    first: Option<First>,
 }
 
 /// What has to come for a handshake to go on.
@@ -43,7 +46,13 @@ impl Handshake {
         peer: PeerDescription,
         describe: Describe,
     ) -> Self {
-        Handshake { socket, tls: tls.into(), peer, describe }
+        Handshake { socket, tls: tls.into(), peer, describe, first: None }
+    }
+
+    /// Does not end before the peer has said something.
+    pub(super) fn expecting_first(mut self) -> Self {
+        self.first = Some(First::default());
+        self
     }
 
     pub(super) fn peer(&self) -> &PeerDescription {
@@ -57,7 +66,7 @@ impl Handshake {
     pub(super) fn step(&mut self) -> io::Result<Step> {
         loop {
             let is_everything_sent = send_encrypted(&mut self.tls, &self.socket)?;
-            if !self.tls.is_handshaking() {
+            if self.is_over()? {
                 return Ok(if is_everything_sent {
                     Step::Done
                 } else {
@@ -80,27 +89,34 @@ impl Handshake {
         }
     }
 
+    fn is_over(&mut self) -> io::Result<bool> {
+        if self.tls.is_handshaking() {
+            return Ok(false);
+        }
+        self.first.as_mut().map_or(Ok(true), |first| first.take_from(&mut self.tls))
+    }
+
     /// Makes the handshake on this thread.
     ///
     /// # Errors
     /// [`io::ErrorKind::TimedOut`] when the deadline came first; otherwise it has failed.
-    pub(super) fn finish_by(mut self, deadline: Option<Instant>) -> io::Result<Transport> {
+    pub(super) fn finish_by(mut self, deadline: Option<Instant>) -> io::Result<Opened> {
         while let Step::Wants(what) = self.step()? {
             if !waiting::wait(&self.socket, what, deadline)? {
                 return Err(late());
             }
         }
-        self.into_transport()
+        self.open()
     }
 
-    /// The transport, after [`Step::Done`].
+    /// The connection, after [`Step::Done`].
     ///
     /// # Errors
     /// The peer is not whom it has to be.
-    pub(super) fn into_transport(self) -> io::Result<Transport> {
-        let Handshake { socket, tls, peer, describe } = self;
+    pub(super) fn open(self) -> io::Result<Opened> {
+        let Handshake { socket, tls, peer, describe, first } = self;
         let peer = describe(&tls, peer)?;
-        Ok(session::transport(socket, tls, peer))
+        Ok(Opened::new(socket, tls, peer, first))
     }
 }
 

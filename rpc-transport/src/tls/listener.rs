@@ -32,6 +32,7 @@ use parking_lot::{Condvar, Mutex};
 use rustix::event::{PollFd, PollFlags};
 
 use super::handshake::{Handshake, Step, late};
+use super::opened::Opened;
 use super::server::TlsServer;
 use super::waiting;
 use crate::accept::{self, Closer};
@@ -70,7 +71,7 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    finished: VecDeque<io::Result<Transport>>,
+    finished: VecDeque<io::Result<Opened>>,
     /// The thread has ended.
     over: bool,
 }
@@ -109,6 +110,10 @@ impl Listener {
     /// [`io::ErrorKind::NotConnected`] after a [`Closer`] closed this listener. Every other
     /// error is a lack of resources that may pass: report it and call this again.
     pub fn accept(&self) -> io::Result<Transport> {
+        self.accept_opened().map(Opened::into_transport)
+    }
+
+    pub(super) fn accept_opened(&self) -> io::Result<Opened> {
         self.owner.check()?;
         let mut state = self.shared.state.lock();
         loop {
@@ -180,7 +185,7 @@ impl Shared {
         self.state.lock().finished.len() < self.most
     }
 
-    fn finish(&self, outcome: io::Result<Transport>) {
+    fn finish(&self, outcome: io::Result<Opened>) {
         self.state.lock().finished.push_back(outcome);
         self.changed.notify_one();
     }
@@ -296,8 +301,8 @@ impl Reception {
             }
             Ok(Step::Done) => {
                 let peer = one.handshake.peer().clone();
-                match one.handshake.into_transport() {
-                    Ok(transport) => shared.finish(Ok(transport)),
+                match one.handshake.open() {
+                    Ok(opened) => shared.finish(Ok(opened)),
                     Err(error) => shared.fail(&peer, &error),
                 }
             }

@@ -23,6 +23,16 @@ use crate::{TcpOptions, addr, tcp};
 const HANDSHAKES: usize = 256;
 
 /// Accepts clients over TLS.
+///
+/// ```
+/// use capnp_threads_transport::Transport;
+/// use capnp_threads_transport::tls::{Certificate, TlsServer};
+///
+/// fn accept_one() -> std::io::Result<Transport> {
+///     let own = Certificate::from_pem_files("chain.pem", "key.pem")?;
+///     TlsServer::new(&own)?.listen("0.0.0.0:7000")?.accept()
+/// }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct TlsServer {
@@ -31,6 +41,8 @@ pub struct TlsServer {
     pub(super) handshake_timeout: Duration,
     pub(super) handshakes: usize,
     pub(super) describe: Describe,
+    /// Whether clients say something before the first message.
+    pub(super) expects_first: bool,
 }
 
 impl TlsServer {
@@ -76,6 +88,7 @@ impl TlsServer {
             handshake_timeout: HANDSHAKE_TIMEOUT,
             handshakes: HANDSHAKES,
             describe,
+            expects_first: false,
         }
     }
 
@@ -154,12 +167,14 @@ impl TlsServer {
     pub fn transport(&self, stream: TcpStream) -> io::Result<Transport> {
         let peer = stream.peer_addr()?;
         let socket = self.tcp.prepare(stream)?;
-        self.begin(socket, peer)?.finish_by(Instant::now().checked_add(self.handshake_timeout))
+        let deadline = Instant::now().checked_add(self.handshake_timeout);
+        Ok(self.begin(socket, peer)?.finish_by(deadline)?.into_transport())
     }
 
     pub(super) fn begin(&self, socket: OwnedFd, peer: SocketAddr) -> io::Result<Handshake> {
         let tls = ServerConnection::new(Arc::clone(&self.config)).map_err(unusable)?;
         let peer = PeerDescription::from_socket(peer);
-        Ok(Handshake::new(Socket::new(socket), tls, peer, self.describe))
+        let handshake = Handshake::new(Socket::new(socket), tls, peer, self.describe);
+        Ok(if self.expects_first { handshake.expecting_first() } else { handshake })
     }
 }

@@ -20,6 +20,7 @@
 use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use capnp_threads_core::message::Message;
 use capnp_threads_core::transport::{
@@ -43,19 +44,44 @@ const FIRST_INCOMING: usize = 4 << 10;
 const LARGEST_INCOMING: usize = 64 << 10;
 
 /// Makes a transport of a session whose handshake is over.
-pub(super) fn transport(socket: Socket, tls: Connection, peer: PeerDescription) -> Transport {
-    let session =
-        Arc::new(Session { socket, tls: Mutex::new(tls), was_shut_down: AtomicBool::new(false) });
-    let reader = TlsReader { session: Arc::clone(&session), incoming: Incoming::default() };
+pub(super) fn transport(socket: Socket, mut tls: Connection, peer: PeerDescription) -> Transport {
+    let (first, is_over) = first_bytes(&mut tls);
+    let (Bytes(session), reader) = bytes(socket, tls);
+    let mut reader = FramedReader::new(reader).starting_with(first);
+    if !is_over {
+        reader = reader.polling_with(
+            session.socket.descriptor(),
+            TlsReader::read_now,
+            TlsReader::is_ahead,
+        );
+    }
     let writer = TlsWriter(Arc::clone(&session));
     Transport {
-        reader: Box::new(FramedReader::new(reader)),
+        reader: Box::new(reader),
         writer: Box::new(Writer {
             framed: FramedWriter::with_finish(writer, finish).writing_now(write_now),
             session: Arc::clone(&session),
         }),
         control: Arc::new(Control { session, peer, owner: Owner::this_process() }),
     }
+}
+
+/// The two directions of a session whose handshake is over, without messages.
+pub(super) fn bytes(socket: Socket, tls: Connection) -> (Bytes, TlsReader) {
+    let session =
+        Arc::new(Session { socket, tls: Mutex::new(tls), was_shut_down: AtomicBool::new(false) });
+    let reader =
+        TlsReader { session: Arc::clone(&session), incoming: Incoming::default(), is_ahead: false };
+    (Bytes(session), reader)
+}
+
+/// What came with the end of the handshake, of which the socket does not tell any more; and
+/// whether the stream is over already.
+fn first_bytes(tls: &mut Connection) -> (Vec<u8>, bool) {
+    let mut bytes = Vec::new();
+    // An end and a failure are met again by the first read.
+    let outcome = tls.reader().read_to_end(&mut bytes);
+    (bytes, !outcome.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock))
 }
 
 struct Session {
@@ -140,6 +166,27 @@ impl Session {
     fn is_everything_sent(&self) -> bool {
         !self.tls.lock().wants_write()
     }
+
+    /// Tells the peer that nothing more comes.
+    fn finish(&self) -> io::Result<()> {
+        self.tls.lock().send_close_notify();
+        self.flush()?;
+        self.socket.shut_down(Shutdown::Write)
+    }
+
+    fn shut_down(&self) {
+        self.was_shut_down.store(true, Ordering::SeqCst);
+        {
+            // The peer learns that it is this side which ends the stream, unless there is
+            // no room even for that. If the stream is broken, there is nobody to tell.
+            let mut tls = self.tls.lock();
+            tls.send_close_notify();
+            let _ = send_encrypted(&mut tls, &self.socket);
+        }
+        // It fails only on a socket that is not connected any more, whose users have
+        // returned.
+        let _ = self.socket.shut_down(Shutdown::Both);
+    }
 }
 
 /// What has come and is not decrypted yet.
@@ -149,6 +196,8 @@ struct Incoming {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
+    /// The socket had no more when this was filled.
+    was_last: bool,
 }
 
 impl Incoming {
@@ -156,15 +205,16 @@ impl Incoming {
         self.start == self.end
     }
 
-    /// Waits for more. `false` at the end of the stream.
-    fn fill(&mut self, socket: &Socket) -> io::Result<bool> {
+    /// Takes more from the socket, by `receive`. `false` at the end of the stream.
+    fn fill(&mut self, receive: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<bool> {
         let was_full = self.end == self.bytes.len();
         if was_full && self.bytes.len() < LARGEST_INCOMING {
             self.bytes.resize((2 * self.bytes.len()).max(FIRST_INCOMING), 0);
         }
         self.start = 0;
         self.end = 0;
-        self.end = socket.receive(&mut self.bytes)?;
+        self.end = receive(&mut self.bytes)?;
+        self.was_last = (1..self.bytes.len()).contains(&self.end);
         Ok(self.end > 0)
     }
 
@@ -178,52 +228,119 @@ impl Incoming {
         }
         Ok(())
     }
+
+    /// Whether another read has something to return of what was received. If not, all of it
+    /// is a part of a record, and the socket will be readable.
+    fn has_more(&mut self, tls: &mut Connection) -> bool {
+        loop {
+            // A failure, and the end, are met again by the next read.
+            let Ok(state) = tls.process_new_packets() else { return true };
+            if state.plaintext_bytes_to_read() > 0 || state.peer_has_closed() {
+                return true;
+            }
+            if self.is_empty() {
+                return false;
+            }
+            if self.feed(tls).is_err() {
+                return true;
+            }
+        }
+    }
 }
 
 /// The stream of decrypted bytes. A read brings those of several records, if they are
 /// there.
-struct TlsReader {
+pub(super) struct TlsReader {
     session: Arc<Session>,
     incoming: Incoming,
+    /// There was more to be had without receiving anything, when the last read was over.
+    is_ahead: bool,
 }
 
 impl TlsReader {
     /// Reads what can be had without waiting; `None` if that is nothing, and more has to
     /// be received first.
     fn read_received(&mut self, room: &mut [u8]) -> io::Result<Option<usize>> {
-        let mut tls = self.session.tls.lock();
+        let TlsReader { session, incoming, is_ahead } = self;
+        let mut tls = session.tls.lock();
+        *is_ahead = false;
         loop {
             match tls.reader().read(room) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    return if self.session.was_shut_down.load(Ordering::SeqCst) {
+                    return if session.was_shut_down.load(Ordering::SeqCst) {
                         Ok(Some(0))
                     } else {
                         Err(cut_off())
                     };
                 }
-                outcome => return outcome.map(Some),
+                outcome => {
+                    *is_ahead = incoming.has_more(&mut tls);
+                    return outcome.map(Some);
+                }
             }
-            if self.incoming.is_empty() {
+            if incoming.is_empty() {
                 return Ok(None);
             }
-            self.incoming.feed(&mut tls)?;
-            decrypt(&mut tls, &self.session.socket)?;
+            incoming.feed(&mut tls)?;
+            decrypt(&mut tls, &session.socket)?;
+        }
+    }
+
+    fn is_ahead(&self) -> bool {
+        self.is_ahead
+    }
+
+    /// Takes more from the socket, by `receive`. What is known of the end of the stream
+    /// afterwards, the session tells with the next read.
+    fn take_in(
+        &mut self,
+        receive: impl FnOnce(&Socket, &mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<()> {
+        let session = &self.session;
+        if !self.incoming.fill(|bytes| receive(&session.socket, bytes))? {
+            // The session tells an end that was announced from one that was not.
+            session.tls.lock().read_tls(&mut io::empty())?;
+        }
+        Ok(())
+    }
+
+    /// Reads without waiting. Once it has found nothing, it is called again when the socket
+    /// was readable.
+    fn read_now(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if let Some(count) = self.read_received(room)? {
+                return Ok(count);
+            }
+            if std::mem::take(&mut self.incoming.was_last) {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.take_in(Socket::receive_now)?;
+        }
+    }
+
+    /// Waits for bytes, no longer than until a deadline.
+    pub(super) fn read_by(
+        &mut self,
+        room: &mut [u8],
+        deadline: Option<Instant>,
+    ) -> io::Result<usize> {
+        loop {
+            if let Some(count) = self.read_received(room)? {
+                return Ok(count);
+            }
+            if deadline.is_some() && !waiting::wait(&self.session.socket, PollFlags::IN, deadline)?
+            {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            self.take_in(Socket::receive)?;
         }
     }
 }
 
 impl Read for TlsReader {
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        loop {
-            if let Some(count) = self.read_received(room)? {
-                return Ok(count);
-            }
-            if !self.incoming.fill(&self.session.socket)? {
-                // The session tells an end that was announced from one that was not.
-                self.session.tls.lock().read_tls(&mut io::empty())?;
-            }
-        }
+        self.read_by(room, None)
     }
 }
 
@@ -234,6 +351,30 @@ fn cut_off() -> io::Error {
          may be missing; the peer's process may have died, or somebody on the way ended the \
          connection",
     )
+}
+
+/// What another protocol than that of messages does with a session, besides reading.
+pub(super) struct Bytes(Arc<Session>);
+
+impl Bytes {
+    pub(super) fn write_all(&self, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+        let mut writer = TlsWriter(Arc::clone(&self.0));
+        // Also removes empty slices.
+        IoSlice::advance_slices(&mut slices, 0);
+        while !slices.is_empty() {
+            let written = writer.write_vectored(slices)?;
+            IoSlice::advance_slices(&mut slices, written);
+        }
+        writer.flush()
+    }
+
+    pub(super) fn finish(&self) -> io::Result<()> {
+        self.0.finish()
+    }
+
+    pub(super) fn shut_down(&self) {
+        self.0.shut_down();
+    }
 }
 
 struct TlsWriter(Arc<Session>);
@@ -268,9 +409,7 @@ fn write_now(writer: &mut TlsWriter, slices: &[IoSlice<'_>]) -> io::Result<usize
 // The framing gives its stream away in the end.
 #[allow(clippy::needless_pass_by_value)]
 fn finish(writer: TlsWriter) -> io::Result<()> {
-    writer.0.tls.lock().send_close_notify();
-    writer.0.flush()?;
-    writer.0.socket.shut_down(Shutdown::Write)
+    writer.0.finish()
 }
 
 /// Also counts what was taken and encrypted, but not sent yet: without that, nobody would
@@ -302,20 +441,9 @@ struct Control {
 
 impl TransportControl for Control {
     fn shutdown(&self) {
-        if !self.owner.is_this_process() {
-            return;
+        if self.owner.is_this_process() {
+            self.session.shut_down();
         }
-        self.session.was_shut_down.store(true, Ordering::SeqCst);
-        {
-            // The peer learns that it is this side which ends the stream, unless there is
-            // no room even for that. If the stream is broken, there is nobody to tell.
-            let mut tls = self.session.tls.lock();
-            tls.send_close_notify();
-            let _ = send_encrypted(&mut tls, &self.session.socket);
-        }
-        // It fails only on a socket that is not connected any more, whose users have
-        // returned.
-        let _ = self.session.socket.shut_down(Shutdown::Both);
     }
 
     fn peer(&self) -> PeerDescription {

@@ -2,18 +2,21 @@
 #![allow(clippy::unwrap_used)]
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use capnp_threads_core::transport::{Transport, TransportError};
+use capnp_threads_core::transport::{PeerDescription, Received, Transport, TransportError};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustls::client::{ClientConfig, ClientConnection};
 use rustls::pki_types::ServerName;
 use rustls::{Connection, StreamOwned};
 
+use super::handshake::Step;
 use super::testing::{Authority, both, pair};
-use super::{Authorities, Certificate, Listener, TlsClient, TlsServer, provider};
+use super::{Authorities, Certificate, Listener, TlsClient, TlsServer, provider, waiting};
+use crate::polling::poll;
 use crate::testing::{self, TemporaryDirectory};
 use rpc_testing::{content, message};
 
@@ -453,4 +456,61 @@ fn raw_client(ours: &Authority, listener: &Listener) -> StreamOwned<ClientConnec
         raw.conn.complete_io(&mut raw.sock).unwrap();
     }
     raw
+}
+
+/// A thread that stops reading where nothing is buffered relies on the socket.
+#[test]
+fn whoever_stops_reading_is_told_of_the_rest_by_the_socket_or_the_reader() {
+    const COUNT: usize = 4000;
+    let (mut here, mut there) = pair();
+    let writing = thread::spawn(move || {
+        let messages =
+            (0..COUNT).zip((5..95).cycle()).map(|(number, length)| message(number, &[length]));
+        here.writer.write(&mut messages.collect()).unwrap();
+        here
+    });
+    let descriptor = there.reader.descriptor().unwrap();
+    let mut came = 0;
+    while came < COUNT {
+        if !there.reader.has_buffered() {
+            let mut fds = [PollFd::from_borrowed_fd(descriptor.as_fd(), PollFlags::IN)];
+            let patience = Timespec { tv_sec: 30, tv_nsec: 0 };
+            assert!(poll(&mut fds, Some(&patience)).unwrap(), "{came} came, and then nothing");
+        }
+        // One at a time, which is as early as anybody stops.
+        if there.reader.try_read_next().unwrap().is_some() {
+            came += 1;
+        }
+    }
+    drop(writing.join().unwrap());
+}
+
+/// Of what came with the last flight of the handshake, the socket does not tell any more.
+#[test]
+fn a_message_that_comes_with_the_end_of_the_handshake_is_there_at_once() {
+    let (server, client) = both();
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    // What is written is there at once.
+    stream.set_nodelay(true).unwrap();
+    let (accepted, peer) = listener.accept().unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut dialling =
+        client.begin(stream.into(), PeerDescription::from_socket(peer), name).unwrap();
+    let mut answering = server.begin(accepted.into(), peer).unwrap();
+    assert_eq!(dialling.step().unwrap(), Step::Wants(PollFlags::IN));
+    waiting::wait(&answering, PollFlags::IN, None).unwrap();
+    assert_eq!(answering.step().unwrap(), Step::Wants(PollFlags::IN));
+    while dialling.step().unwrap() != Step::Done {
+        waiting::wait(&dialling, PollFlags::IN, None).unwrap();
+    }
+    let mut other = dialling.open().unwrap().into_transport();
+    other.writer.write(&mut vec![message(7, &[3])]).unwrap();
+    assert_eq!(answering.step().unwrap(), Step::Done);
+    let mut reader = answering.open().unwrap().into_transport().reader;
+    assert!(reader.descriptor().is_some() && reader.has_buffered());
+    let Some(Received::Message(came)) = reader.try_read_next().unwrap() else { panic!("nothing") };
+    assert_eq!(content(&came), content(&message(7, &[3])));
+    assert!(reader.try_read_next().unwrap().is_none());
+    drop(other);
 }

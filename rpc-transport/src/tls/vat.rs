@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use capnp_threads_core::transport::{Identity, PeerDescription, Transport, VatId};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{AlwaysResolvesClientRawPublicKeys, ClientConfig};
+use rustls::client::{AlwaysResolvesClientRawPublicKeys, ClientConfig, Resumption};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{
@@ -24,7 +24,7 @@ use rustls::pki_types::{
     UnixTime,
 };
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{AlwaysResolvesServerRawPublicKeys, ServerConfig};
+use rustls::server::{AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage, ServerConfig};
 use rustls::sign::CertifiedKey;
 use rustls::{
     CertificateError, Connection, DigitallySignedStruct, DistinguishedName, OtherError,
@@ -33,12 +33,16 @@ use rustls::{
 use zeroize::Zeroizing;
 
 use super::certificate::invalid;
+use super::handshake::Describe;
 use super::{Listener, TlsClient, TlsServer, key_file, provider, unusable};
 use crate::Address;
 
 /// What vats agree on before the first message (ALPN), so that nobody can pass the
 /// connection of another protocol off as one of theirs.
 const PROTOCOL: &[u8] = b"capnp-vat/1";
+
+/// The same in a network, where vats say more before the first message.
+const IN_NETWORK: &[u8] = b"capnp-vats/1";
 
 /// The bytes of a seed, from which everything else of a key is computed.
 const SEED: usize = 32;
@@ -185,6 +189,14 @@ impl VatKey {
         Ok(VatKey { id, seed: Arc::new(seed), certified })
     }
 
+    /// What somebody has who shows the key of this vat, but has only another one.
+    #[cfg(test)]
+    pub(super) fn impostor(&self, has: &VatKey) -> VatKey {
+        let shown = self.certified.cert.clone();
+        let certified = CertifiedKey::new(shown, Arc::clone(&has.certified.key));
+        VatKey { certified: Arc::new(certified), ..has.clone() }
+    }
+
     /// The id of the vat that has this key.
     pub fn id(&self) -> VatId {
         self.id
@@ -232,15 +244,17 @@ impl VatKey {
     /// [`io::ErrorKind::InvalidInput`] for another kind of address, or that of another vat;
     /// otherwise as for [`TlsServer::listen`].
     pub fn listen(&self, address: &Address) -> io::Result<Listener> {
-        let server = TlsServer::vat(self)?;
+        let (host, port) = self.where_to_listen(address)?;
+        TlsServer::vat(self)?.listen_at(host, port)
+    }
+
+    pub(super) fn where_to_listen<'a>(&self, address: &'a Address) -> io::Result<(&'a str, u16)> {
         match address {
             Address::Tls { vat, .. } if *vat != self.id => {
                 let reason = format!("{address} is of another vat; this one is {}", self.id);
                 Err(io::Error::new(io::ErrorKind::InvalidInput, reason))
             }
-            Address::Tcp { host, port } | Address::Tls { host, port, .. } => {
-                server.listen_at(host, *port)
-            }
+            Address::Tcp { host, port } | Address::Tls { host, port, .. } => Ok((host, *port)),
             _ => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 format!("vats with keys listen at TCP ports, and not at {address}"),
@@ -261,6 +275,26 @@ impl TlsClient {
     /// # Errors
     /// [`io::ErrorKind::InvalidInput`] if rustls cannot use this.
     pub fn vat(own: &VatKey, peer: VatId) -> io::Result<Self> {
+        Self::vat_for(PROTOCOL, describe, own, peer)
+    }
+
+    pub(super) fn vat_in_network(own: &VatKey, peer: VatId) -> io::Result<Self> {
+        Self::vat_for(IN_NETWORK, describe_in_network, own, peer)
+    }
+
+    fn vat_for(protocol: &[u8], describe: Describe, own: &VatKey, peer: VatId) -> io::Result<Self> {
+        let config = Self::vat_config(protocol, own, peer)?;
+        let mut client = Self::from_rustls(Arc::new(config));
+        client.describe = describe;
+        client.is_named = false;
+        Ok(client)
+    }
+
+    pub(super) fn vat_config(
+        protocol: &[u8],
+        own: &VatKey,
+        peer: VatId,
+    ) -> io::Result<ClientConfig> {
         let mut config = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(unusable)?
@@ -269,12 +303,10 @@ impl TlsClient {
             .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(
                 Arc::clone(&own.certified),
             )));
-        config.alpn_protocols = vec![PROTOCOL.to_vec()];
+        config.alpn_protocols = vec![protocol.to_vec()];
         config.enable_sni = false;
-        let mut client = Self::from_rustls(Arc::new(config)).resumption(0);
-        client.describe = describe;
-        client.is_named = false;
-        Ok(client)
+        config.resumption = Resumption::disabled();
+        Ok(config)
     }
 }
 
@@ -285,6 +317,22 @@ impl TlsServer {
     /// # Errors
     /// [`io::ErrorKind::InvalidInput`] if rustls cannot use this.
     pub fn vat(own: &VatKey) -> io::Result<Self> {
+        Self::vat_for(PROTOCOL, describe, own)
+    }
+
+    pub(super) fn vat_in_network(own: &VatKey) -> io::Result<Self> {
+        let mut server = Self::vat_for(IN_NETWORK, describe_in_network, own)?;
+        server.expects_first = true;
+        Ok(server)
+    }
+
+    fn vat_for(protocol: &[u8], describe: Describe, own: &VatKey) -> io::Result<Self> {
+        let mut server = Self::from_rustls(Arc::new(Self::vat_config(protocol, own)?));
+        server.describe = describe;
+        Ok(server)
+    }
+
+    pub(super) fn vat_config(protocol: &[u8], own: &VatKey) -> io::Result<ServerConfig> {
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(unusable)?
@@ -292,10 +340,10 @@ impl TlsServer {
             .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(Arc::clone(
                 &own.certified,
             ))));
-        config.alpn_protocols = vec![PROTOCOL.to_vec()];
-        let mut server = Self::from_rustls(Arc::new(config)).resumption(0);
-        server.describe = describe;
-        Ok(server)
+        config.alpn_protocols = vec![protocol.to_vec()];
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(config)
     }
 }
 
@@ -307,12 +355,31 @@ fn vat_of(public: &[u8]) -> Option<VatId> {
 
 /// Describes a peer whose key was verified.
 fn describe(tls: &Connection, peer: PeerDescription) -> io::Result<PeerDescription> {
+    describe_for(PROTOCOL, tls, peer)
+}
+
+fn describe_in_network(tls: &Connection, peer: PeerDescription) -> io::Result<PeerDescription> {
+    describe_for(IN_NETWORK, tls, peer)
+}
+
+fn describe_for(
+    protocol: &[u8],
+    tls: &Connection,
+    peer: PeerDescription,
+) -> io::Result<PeerDescription> {
+    let peer = describe_any(tls, peer)?;
+    if peer.protocol.as_deref() != Some(protocol) {
+        return Err(invalid("the peer is connected for another protocol".to_owned()));
+    }
+    Ok(peer)
+}
+
+/// Whatever the protocol.
+pub(super) fn describe_any(tls: &Connection, peer: PeerDescription) -> io::Result<PeerDescription> {
     let vat = tls.peer_certificates().and_then(|shown| vat_of(shown.first()?));
     let vat = vat.ok_or_else(|| invalid("the peer has not shown the key of a vat".to_owned()))?;
-    if tls.alpn_protocol() != Some(PROTOCOL) {
-        return Err(invalid(format!("the vat {vat} is connected for another protocol")));
-    }
-    Ok(peer.with_identity(Some(Identity::of_vat(vat))).with_protocol(Some(PROTOCOL.to_vec())))
+    let protocol = tls.alpn_protocol().map(<[u8]>::to_vec);
+    Ok(peer.with_identity(Some(Identity::of_vat(vat))).with_protocol(protocol))
 }
 
 /// Accepts the keys of vats: of one, or of all.

@@ -371,7 +371,7 @@ pub mod calculator {
         use super::__rt;
         pub use self::Which::{Literal, PreviousResult, Parameter, Call};
         /// The members of the union in `calculator.capnp:Calculator.Expression`.
-        #[derive(Clone, Copy, Debug)]
+        #[derive(__rt::Clone, __rt::Copy, __rt::Debug)]
         pub enum Which<A0, A1> {
             /// `literal`
             ///
@@ -759,7 +759,7 @@ pub mod calculator {
     }
 
     /// The enum `calculator.capnp:Calculator.Operator`.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    #[derive(__rt::Clone, __rt::Copy, __rt::Debug, __rt::PartialEq, __rt::Eq, __rt::PartialOrd, __rt::Ord, __rt::Hash)]
     #[repr(u16)]
     pub enum Operator {
         /// `add`

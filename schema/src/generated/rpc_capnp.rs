@@ -8,7 +8,7 @@ pub mod message {
     use super::__rt;
     pub use self::Which::{Unimplemented, Abort, Call, Return, Finish, Resolve, Release, ObsoleteSave, Bootstrap, ObsoleteDelete, Provide, Accept, Join, Disembargo, ThirdPartyAnswer};
     /// The members of the union in `rpc.capnp:Message`.
-    #[derive(Clone, Copy, Debug)]
+    #[derive(__rt::Clone, __rt::Copy, __rt::Debug)]
     pub enum Which<A0, A1, A2, A3, A4, A5, A6, A7, A8, A9, A10, A11, A12, A13, A14> {
         /// `unimplemented`
         ///
@@ -713,7 +713,7 @@ pub mod call {
         use super::__rt;
         pub use self::Which::{Caller, Yourself, ThirdParty};
         /// The members of the union in `rpc.capnp:Call.sendResultsTo`.
-        #[derive(Clone, Copy, Debug)]
+        #[derive(__rt::Clone, __rt::Copy, __rt::Debug)]
         pub enum Which<A0> {
             /// `caller`
             Caller(()),
@@ -803,7 +803,7 @@ pub mod return_ {
     use super::__rt;
     pub use self::Which::{Results, Exception, Canceled, ResultsSentElsewhere, TakeFromOtherQuestion, AwaitFromThirdParty};
     /// The members of the union in `rpc.capnp:Return`.
-    #[derive(Clone, Copy, Debug)]
+    #[derive(__rt::Clone, __rt::Copy, __rt::Debug)]
     pub enum Which<A0, A1, A2> {
         /// `results`
         Results(A0),
@@ -1083,7 +1083,7 @@ pub mod resolve {
     use super::__rt;
     pub use self::Which::{Cap, Exception};
     /// The members of the union in `rpc.capnp:Resolve`.
-    #[derive(Clone, Copy, Debug)]
+    #[derive(__rt::Clone, __rt::Copy, __rt::Debug)]
     pub enum Which<A0, A1> {
         /// `cap`
         Cap(A0),
@@ -1319,7 +1319,7 @@ pub mod disembargo {
         use super::__rt;
         pub use self::Which::{SenderLoopback, ReceiverLoopback, Accept};
         /// The members of the union in `rpc.capnp:Disembargo.context`.
-        #[derive(Clone, Copy, Debug)]
+        #[derive(__rt::Clone, __rt::Copy, __rt::Debug)]
         pub enum Which<A0> {
             /// `senderLoopback`
             SenderLoopback(u32),
@@ -1759,7 +1759,7 @@ pub mod message_target {
     use super::__rt;
     pub use self::Which::{ImportedCap, PromisedAnswer};
     /// The members of the union in `rpc.capnp:MessageTarget`.
-    #[derive(Clone, Copy, Debug)]
+    #[derive(__rt::Clone, __rt::Copy, __rt::Debug)]
     pub enum Which<A0> {
         /// `importedCap`
         ///
@@ -1929,7 +1929,7 @@ pub mod cap_descriptor {
     use super::__rt;
     pub use self::Which::{None, SenderHosted, SenderPromise, ReceiverHosted, ReceiverAnswer, ThirdPartyHosted};
     /// The members of the union in `rpc.capnp:CapDescriptor`.
-    #[derive(Clone, Copy, Debug)]
+    #[derive(__rt::Clone, __rt::Copy, __rt::Debug)]
     pub enum Which<A0, A1> {
         /// `none`
         None(()),
@@ -2154,7 +2154,7 @@ pub mod promised_answer {
         use super::__rt;
         pub use self::Which::{Noop, GetPointerField};
         /// The members of the union in `rpc.capnp:PromisedAnswer.Op`.
-        #[derive(Clone, Copy, Debug)]
+        #[derive(__rt::Clone, __rt::Copy, __rt::Debug)]
         pub enum Which {
             /// `noop`
             Noop(()),
@@ -2433,7 +2433,7 @@ pub mod exception {
     }
 
     /// The enum `rpc.capnp:Exception.Type`.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    #[derive(__rt::Clone, __rt::Copy, __rt::Debug, __rt::PartialEq, __rt::Eq, __rt::PartialOrd, __rt::Ord, __rt::Hash)]
     #[repr(u16)]
     pub enum Type {
         /// `failed`

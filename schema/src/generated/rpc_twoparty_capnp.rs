@@ -7,7 +7,7 @@ use ::capnp_threads_core::generated as __rt;
 ///
 /// A vat is known by the side of the connection that it is on, and by nothing
 /// else.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(__rt::Clone, __rt::Copy, __rt::Debug, __rt::PartialEq, __rt::Eq, __rt::PartialOrd, __rt::Ord, __rt::Hash)]
 #[repr(u16)]
 pub enum Side {
     /// `server`

@@ -4,7 +4,7 @@
 use ::capnp_threads_core::generated as __rt;
 
 /// The enum `test.capnp:TestEnum`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(__rt::Clone, __rt::Copy, __rt::Debug, __rt::PartialEq, __rt::Eq, __rt::PartialOrd, __rt::Ord, __rt::Hash)]
 #[repr(u16)]
 pub enum TestEnum {
     /// `foo`

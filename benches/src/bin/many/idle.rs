@@ -8,6 +8,7 @@ use std::process::Command;
 use benches::figures::{Line, number};
 use benches::table::Table;
 use benches::{Failure, Result};
+use capnp_threads_core::vat::{ConnectionThreads, VatConfig};
 use capnp_threads_core::{ConnConfig, Vat};
 use capnp_threads_transport::unix;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -20,10 +21,13 @@ pub(crate) const OPTION: &str = "--cost-of-idle";
 
 pub(crate) fn table(options: &Options) -> Result<Table> {
     let count = options.connections;
-    let mut cases = vec![(format!("{count} idle"), ())];
-    in_turns("idle", options, &mut cases, |()| {
+    let mut cases = vec![
+        (format!("{count} with threads of their own"), OWN),
+        (format!("{count} that share threads"), SHARED),
+    ];
+    in_turns("idle", options, &mut cases, |threads| {
         let program = std::env::current_exe()?;
-        let output = Command::new(program).args([OPTION, &count.to_string()]).output()?;
+        let output = Command::new(program).args([OPTION, &count.to_string(), threads]).output()?;
         if !output.status.success() {
             return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
         }
@@ -31,10 +35,19 @@ pub(crate) fn table(options: &Options) -> Result<Table> {
     })
 }
 
-pub(crate) fn print_cost(count: &str) -> Result<()> {
+const OWN: &str = "own";
+const SHARED: &str = "shared";
+
+pub(crate) fn print_cost(count: &str, threads: &str) -> Result<()> {
     let count: usize = count.parse()?;
     allow_fds()?;
-    let vat = Vat::new();
+    let mut config = VatConfig::default();
+    config.connection_threads = match threads {
+        OWN => ConnectionThreads::Own,
+        SHARED => ConnectionThreads::Shared,
+        _ => return Err(format!("there are no {threads:?} threads").into()),
+    };
+    let vat = Vat::with_config(config)?;
     let mut ends = Vec::with_capacity(count);
     let mut connections = Vec::with_capacity(count);
     let before = Usage::now()?;

@@ -40,7 +40,7 @@ struct Options {
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match &arguments[..] {
-        [option, count] if option == idle::OPTION => idle::print_cost(count),
+        [option, count, threads] if option == idle::OPTION => idle::print_cost(count, threads),
         _ => parse(&arguments).and_then(|options| measure(&options)),
     };
     match outcome {

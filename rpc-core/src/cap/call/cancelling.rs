@@ -128,6 +128,16 @@ impl CallCell {
                     mailbox.withdraw(self.origin, place);
                 }
             }
+            Some((Queue::Delayed(site), place)) => {
+                if let Some(site) = site.upgrade() {
+                    site.withdraw(place);
+                }
+            }
+            Some((Queue::Other(queue), place)) => {
+                if let Some(queue) = queue.upgrade() {
+                    queue.withdraw(place);
+                }
+            }
             Some((Queue::Running(_), _)) | None => {}
         }
         for (executor, hook) in hooks {
@@ -145,7 +155,10 @@ impl CallCell {
     /// even if it is cancelled. Returns whether it does.
     pub(crate) fn arrives_in_any_case(&self) -> bool {
         let mut state = self.state.lock();
-        let waits = matches!(state.queued_in, Some((Queue::Held(_) | Queue::Mailbox(_), _)));
+        let waits = matches!(
+            state.queued_in,
+            Some((Queue::Held(_) | Queue::Delayed(_) | Queue::Mailbox(_), _))
+        );
         if waits {
             state.arrival = Arrival::InAnyCase;
         }

@@ -9,6 +9,7 @@ use crate::cap::crossing::Crossing;
 use crate::cap::effects::{self, Effect};
 use crate::cap::local_promise::LocalPromise;
 use crate::cap::payload::Outcome;
+use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::wire::Path;
 
@@ -37,7 +38,7 @@ impl CallCell {
     /// [`will_take`](Self::will_take).
     ///
     /// Must not be called under a lock.
-    pub(crate) fn take_from(self: &Arc<Self>, other: Arc<Interest>) {
+    pub(crate) fn take_from(self: &Arc<Self>, other: Interest) {
         self.take_changed(other, Change::Taken);
     }
 
@@ -57,13 +58,13 @@ impl CallCell {
     /// Must not be called under a lock.
     pub(crate) fn take_across(
         self: &Arc<Self>,
-        other: Arc<Interest>,
+        other: Interest,
         crossing: &Crossing,
     ) -> Vec<(Path, Arc<LocalPromise>)> {
         let cell = Arc::clone(other.cell());
         if !self.is_undecided() {
             // The other call ends with this one, and not before: Note [deadlines].
-            cell.is_up_to_the_caller();
+            cell.is_up_to_the_caller(self.deadline().map_or(Deadline::NEVER, Deadline::at));
         }
         let mut fields = Vec::new();
         {
@@ -104,7 +105,7 @@ impl CallCell {
         effects::defer(Effect::ResolveFields(Arc::clone(self), fields));
     }
 
-    fn take_changed(self: &Arc<Self>, other: Arc<Interest>, change: Change) {
+    fn take_changed(self: &Arc<Self>, other: Interest, change: Change) {
         let cell = Arc::clone(other.cell());
         let mut state = self.state.lock();
         if state.demand == Demand::Wanted && matches!(state.phase, Phase::Waiting) {
@@ -144,9 +145,7 @@ impl CallCell {
                 let taken_from = state.taken_from.as_ref().map(|other| Arc::clone(other.cell()));
                 let queue = match &state.queued_in {
                     Some((Queue::Promise(promise), _)) => promise.upgrade(),
-                    Some((Queue::Held(_) | Queue::Mailbox(_) | Queue::Running(_), _)) | None => {
-                        None
-                    }
+                    Some(_) | None => None,
                 };
                 (taken_from, queue)
             };

@@ -39,14 +39,16 @@
 //! The lock is a leaf. What is taken out under it is dropped after it.
 
 mod cancelling;
+mod ending;
 mod joining;
 mod pipelining;
 mod timing;
 
 pub(crate) use cancelling::Begun;
+pub use ending::Ending;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 
 use crate::cap::client::Client;
 use crate::cap::connection::{self, Connection, Question};
@@ -54,10 +56,13 @@ use crate::cap::crossing::Crossing;
 use crate::cap::effects::{self, Effect};
 use crate::cap::local_promise::LocalPromise;
 use crate::cap::payload::{Outcome, Payload, cap_of};
+use crate::cap::spans::{CallSpan, Kind};
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::ids::{AnswerId, Serial};
+use crate::log::{Entered, Span};
 use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::wire::{Hint, Path};
 use crate::work::executor::{Calls, Executor, Job};
 use crate::work::interrupt::Scope;
@@ -70,7 +75,8 @@ pub(crate) struct CallCell {
     sink: Sink,
     hint: Hint,
     origin: Origin,
-    interest: OnceLock<Weak<Interest>>,
+    /// How many there are of its [`Interest`].
+    interests: AtomicUsize,
 }
 
 /// The party that made the call.
@@ -87,6 +93,9 @@ pub(crate) enum Sink {
 struct State {
     phase: Phase,
     demand: Demand,
+    /// Whether the outcome was wanted when it came: a call that was answered is let go of,
+    /// which is no cancellation.
+    demand_at_end: Demand,
     /// Whether something ends the call at some time: Note [deadlines].
     time: timing::Time,
     /// The fields that were made in this process, by path.
@@ -111,7 +120,7 @@ struct State {
     /// The method that runs for this call, if it allows interruption.
     method: Option<Arc<Scope>>,
     /// The other call whose outcome will be this one's.
-    taken_from: Option<Arc<Interest>>,
+    taken_from: Option<Interest>,
 }
 
 /// The queue in which a call waits. A call that is cancelled leaves it at once.
@@ -122,8 +131,28 @@ pub(crate) enum Queue {
     Held(Weak<dyn Connection>),
     /// The mailbox of the object that will run the call.
     Mailbox(Weak<dyn Keeps>),
+    /// Those that wait because an interceptor delays one of them.
+    Delayed(Weak<dyn Delays>),
     /// No queue any more: the object has begun to run the call.
     Running(Weak<dyn Keeps>),
+    /// What else a call may wait in.
+    Other(Weak<dyn Queued>),
+}
+
+/// Something in which calls wait.
+pub(crate) trait Queued: Send + Sync {
+    /// Takes out a cancelled call, if it still waits.
+    ///
+    /// Must not be called under a lock.
+    fn withdraw(&self, place: u64);
+}
+
+/// A site where calls wait because an interceptor delays one of them.
+pub(crate) trait Delays: Send + Sync {
+    /// Takes out a cancelled call, if it still waits.
+    ///
+    /// Must not be called under a lock.
+    fn withdraw(self: Arc<Self>, place: u64);
 }
 
 /// An object that keeps calls in its mailbox.
@@ -201,6 +230,10 @@ enum WhenDone {
     Internal(Box<dyn FnOnce(&Outcome) + Send>),
     /// A closure of this library that runs before the outcome is published.
     First(Box<dyn FnOnce(&Outcome) + Send>),
+    /// A span of the call: Note [spans].
+    Span(CallSpan),
+    /// A closure of the application that is told how the call ended: Note [endings].
+    Observer(ending::Observer),
 }
 
 /// The change that turns the outcome of one call into that of another.
@@ -211,10 +244,17 @@ enum Change {
     Crossing(Crossing),
 }
 
-/// The interest in a call's outcome. When the last reference to it is dropped, the call
-/// is cancelled.
+/// The interest in a call's outcome. When the last of its clones is dropped, the call is
+/// cancelled.
 pub(crate) struct Interest {
     cell: Arc<CallCell>,
+}
+
+impl Clone for Interest {
+    fn clone(&self) -> Self {
+        self.cell.interests.fetch_add(1, Ordering::SeqCst);
+        Interest { cell: Arc::clone(&self.cell) }
+    }
 }
 
 impl Interest {
@@ -225,6 +265,9 @@ impl Interest {
 
 impl Drop for Interest {
     fn drop(&mut self) {
+        if self.cell.interests.fetch_sub(1, Ordering::SeqCst) > 1 {
+            return;
+        }
         // The last interest may be dropped in the middle of a transaction, with a
         // reference to a field; and with it the interest in the call for which this one
         // waits, and so on: see Note [effects].
@@ -237,11 +280,12 @@ impl Drop for Interest {
 impl CallCell {
     /// `hint` says what the caller will not use, `origin` for whom the call is made:
     /// Note [shares].
-    pub(crate) fn new(sink: Sink, hint: Hint, origin: Origin) -> (Arc<CallCell>, Arc<Interest>) {
+    pub(crate) fn new(sink: Sink, hint: Hint, origin: Origin) -> (Arc<CallCell>, Interest) {
         let cell = Arc::new(CallCell {
             state: Mutex::new(State {
                 phase: Phase::Waiting,
                 demand: Demand::Wanted,
+                demand_at_end: Demand::Wanted,
                 time: timing::Time::default(),
                 fields: BTreeMap::new(),
                 sweep_at: 16,
@@ -259,12 +303,18 @@ impl CallCell {
             sink,
             hint,
             origin,
-            interest: OnceLock::new(),
+            interests: AtomicUsize::new(1),
         });
-        let interest = Arc::new(Interest { cell: Arc::clone(&cell) });
-        // The cell is new, so the value is not set yet.
-        let _ = cell.interest.set(Arc::downgrade(&interest));
+        let interest = Interest { cell: Arc::clone(&cell) };
         (cell, interest)
+    }
+
+    /// The interest in the outcome, while there is any.
+    fn interest(self: &Arc<Self>) -> Option<Interest> {
+        let one_more = |interests: usize| (interests > 0).then(|| interests + 1);
+        let taken =
+            self.interests.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).is_ok();
+        taken.then(|| Interest { cell: Arc::clone(self) })
     }
 
     pub(crate) fn hint(&self) -> Hint {
@@ -320,6 +370,7 @@ impl CallCell {
             Phase::Waiting | Phase::Asked(_) | Phase::Redirected(_) => {
                 let returning = Phase::Returning(outcome, Publisher::Wanted);
                 let before = std::mem::replace(&mut state.phase, returning);
+                state.demand_at_end = state.demand;
                 let hooks = std::mem::take(&mut state.on_cancel);
                 let taken_from = state.taken_from.take();
                 let time = std::mem::take(&mut state.time);
@@ -343,7 +394,7 @@ impl CallCell {
     ///
     /// Must not be called under a lock.
     pub(crate) fn finish_completion(self: &Arc<Self>) {
-        let (outcome, fields, first) = {
+        let (outcome, fields, first, span) = {
             let mut state = self.state.lock();
             if state.handovers > 0 {
                 // The last handover calls this again.
@@ -363,29 +414,32 @@ impl CallCell {
                 .collect();
             let is_first = |listener: &mut WhenDone| matches!(listener, WhenDone::First(_));
             let first: Vec<_> = state.when_done.extract_if(.., is_first).collect();
-            (outcome, fields, first)
+            (outcome, fields, first, state.span())
         };
+        // What is told of the answer belongs to the call.
+        let entered = span.map(|span| span.enter());
         for listener in first {
-            listener.notify(&outcome);
+            listener.notify(&outcome, Demand::Wanted);
         }
         for (path, field) in &fields {
             field.resolve(cap_of(&outcome, path));
         }
         drop(fields);
         let outcome = self.send_return(outcome);
-        let (before, when_done, called) = {
+        drop(entered);
+        let (before, when_done, demand, called) = {
             let mut state = self.state.lock();
             let before = std::mem::replace(&mut state.phase, Phase::Done(outcome.clone()));
             state.fields.clear();
             let early = state.early.take();
             let when_done = std::mem::take(&mut state.when_done);
-            ((before, early), when_done, state.waiters.call_all())
+            ((before, early), when_done, state.demand_at_end, state.waiters.call_all())
         };
         called.wake();
         drop(before);
         self.no_longer_counts();
         for listener in when_done {
-            listener.notify(&outcome);
+            listener.notify(&outcome, demand);
         }
     }
 
@@ -497,15 +551,54 @@ impl CallCell {
         }
     }
 
+    /// Keeps a span of the call until the call is over.
+    pub(super) fn keep_span(&self, span: CallSpan) {
+        self.watch(WhenDone::Span(span));
+    }
+
+    /// The last span of this kind, while the call is not over.
+    pub(super) fn span_of(&self, kind: Kind) -> Option<Span> {
+        let state = self.state.lock();
+        state.spans().filter(|span| span.is_of(kind)).last().map(|span| span.span().clone())
+    }
+
+    /// The caller's span, entered; for what is told of the call elsewhere.
+    pub(crate) fn enter_callers_span(&self) -> Option<Entered> {
+        Some(self.span_of(Kind::Outgoing)?.enter())
+    }
+
+    /// The peer's question that the call answers.
+    pub(super) fn answer_id(&self) -> Option<AnswerId> {
+        match &self.sink {
+            Sink::Here => None,
+            Sink::Answer(_, id, _) | Sink::Redirected(_, id, _) => Some(*id),
+        }
+    }
+
     fn watch(&self, listener: WhenDone) {
         let mut state = self.state.lock();
         if let Phase::Done(outcome) = &state.phase {
-            let outcome = outcome.clone();
+            let (outcome, demand) = (outcome.clone(), state.demand_at_end);
             drop(state);
-            listener.notify(&outcome);
+            listener.notify(&outcome, demand);
         } else {
             state.when_done.push(listener);
         }
+    }
+}
+
+impl State {
+    fn spans(&self) -> impl Iterator<Item = &CallSpan> {
+        self.when_done.iter().filter_map(|listener| match listener {
+            WhenDone::Span(span) => Some(span),
+            _ => None,
+        })
+    }
+
+    /// The span to which the answer belongs.
+    fn span(&self) -> Option<Span> {
+        let own = self.spans().filter(|span| !span.is_of(Kind::PassedOn));
+        own.last().map(|span| span.span().clone())
     }
 }
 
@@ -554,7 +647,7 @@ impl Drop for CallCell {
 }
 
 impl WhenDone {
-    fn notify(self, outcome: &Outcome) {
+    fn notify(self, outcome: &Outcome, demand: Demand) {
         match self {
             WhenDone::Call(cell, change) => {
                 let outcome = change.of(outcome, &cell);
@@ -567,6 +660,8 @@ impl WhenDone {
                 effects::spawn_or_run(&*executor, Job::closure(move || closure(outcome)));
             }
             WhenDone::Internal(closure) | WhenDone::First(closure) => closure(outcome),
+            WhenDone::Observer(observer) => observer.tell_outcome(outcome, demand),
+            WhenDone::Span(span) => span.ends(outcome.as_ref().err()),
             WhenDone::Waker(waker) => effects::defer(Effect::Wake(waker)),
         }
     }

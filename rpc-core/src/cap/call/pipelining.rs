@@ -2,12 +2,13 @@
 
 use std::sync::{Arc, Weak};
 
-use super::{CallCell, Demand, Early, Elsewhere, Phase, State};
+use super::{CallCell, Demand, Early, Elsewhere, Phase, State, WhenDone};
 use crate::cap::client::Client;
 use crate::cap::connection::Question;
 use crate::cap::delivery::{Tail, cancelled};
 use crate::cap::local_promise::LocalPromise;
 use crate::cap::payload::{Payload, cap_of};
+use crate::cap::spans;
 use crate::error::Error;
 use crate::wire::{Hint, Path};
 
@@ -50,7 +51,7 @@ impl CallCell {
     /// As [`pipelined`](Self::pipelined), but gives up if it would need another lock
     /// than this call's own. For use under an order lock.
     pub(crate) fn pipelined_here(self: &Arc<Self>, path: &[u16]) -> Result<Client, Elsewhere> {
-        let parent = self.interest.get().and_then(Weak::upgrade);
+        let parent = self.interest();
         let mut state = self.state.lock();
         let outcome = match &state.phase {
             Phase::Completing(outcome) | Phase::Done(outcome) => outcome.clone(),
@@ -133,6 +134,12 @@ impl CallCell {
         if state.demand == Demand::Cancelled || !matches!(state.phase, Phase::Waiting) {
             return None;
         }
+        let mut sent = None;
+        for listener in &mut state.when_done {
+            if let WhenDone::Span(span) = listener {
+                sent = sent.or_else(|| Some((span.is_sent()?, Arc::clone(&question))));
+            }
+        }
         state.phase = match tail {
             Tail::No => Phase::Asked(question),
             Tail::Allowed => Phase::Redirected(question),
@@ -144,6 +151,11 @@ impl CallCell {
             .collect();
         if !fields.is_empty() {
             state.handovers += 1;
+        }
+        drop(state);
+        if let Some((span, question)) = sent {
+            let (connection, id) = (question.connection(), question.number());
+            spans::record_question(&span, connection, question.peer(), id);
         }
         Some(fields)
     }

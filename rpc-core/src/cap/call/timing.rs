@@ -39,16 +39,25 @@ pub(super) enum Time {
     /// Not decided yet: the connection over which the call leaves decides.
     #[default]
     Open,
-    /// Only its caller.
-    UpToTheCaller,
+    /// Only its caller, at this time.
+    UpToTheCaller(Deadline),
     /// The process's list, when the call's entry there is due.
-    Limited { _until: Ticket },
+    Limited(Ticket),
 }
 
 impl CallCell {
     /// Leaves the end of the call to its caller, whatever the connection's default.
-    pub(crate) fn is_up_to_the_caller(&self) {
-        self.decide(Time::UpToTheCaller);
+    pub(crate) fn is_up_to_the_caller(&self, until: Deadline) {
+        self.decide(Time::UpToTheCaller(until));
+    }
+
+    /// When the call ends if it is not answered, as far as that is decided.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        match &self.state.lock().time {
+            Time::Open => None,
+            Time::UpToTheCaller(until) => until.time(),
+            Time::Limited(ticket) => Some(ticket.time()),
+        }
     }
 
     /// Ends the call at this time, if it is not over by then.
@@ -58,8 +67,18 @@ impl CallCell {
     pub(crate) fn ends_at(self: &Arc<Self>, time: Instant) -> Result<()> {
         let this: Arc<dyn Expire> = Arc::clone(self) as _;
         let ticket = timer::at(time, Arc::downgrade(&this))?;
-        self.decide(Time::Limited { _until: ticket });
+        self.decide(Time::Limited(ticket));
         Ok(())
+    }
+
+    /// Ends a call of a peer after this time, if it is not over by then. Must not be called
+    /// under a lock.
+    pub(crate) fn ends_after(self: &Arc<Self>, timeout: Duration) {
+        if let Some(time) = Deadline::after(timeout).time()
+            && let Err(error) = self.ends_at(time)
+        {
+            self.complete(Err(error));
+        }
     }
 
     /// Ends the call after this time, unless something else was decided before. Must not

@@ -172,7 +172,10 @@ impl Shared {
         // pipelined on another one must not hear of that one's cancellation instead. Such
         // a call has entered behind the other one, so the last comes first.
         let calls = self.calls.take_all();
-        let settled = calls.iter().rev().filter(|cell| cell.begin_completion(Err(error.clone())));
+        let settled = calls.iter().rev().filter(|cell| {
+            // Some may have come to their objects.
+            cell.begin_completion(Err(error.clone().unanswered()))
+        });
         let settled: Vec<_> = settled.collect();
         // And this is published last: code that learns that a call has failed must find that
         // the wrappers fail, too.

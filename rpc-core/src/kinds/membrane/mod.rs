@@ -102,6 +102,20 @@ pub enum Passage {
 }
 
 /// The policy that lets everything pass.
+///
+/// ```
+/// use capnp_threads_core::membrane::{Membrane, Transparent};
+/// use capnp_threads_core::{Error, Vat};
+/// # use rpc_schema::echo_capnp::echo;
+/// # struct Echo;
+/// # impl echo::Server for Echo {}
+///
+/// let object: echo::Client = Vat::new().export(Echo);
+/// let membrane = Membrane::new(Transparent);
+/// let given = membrane.wrap(&object);
+/// membrane.revoke(Error::failed("the time is over"));
+/// assert_eq!(given.ping_request().call().unwrap_err().reason(), "the time is over");
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::exhaustive_structs, reason = "it has no content")]
 pub struct Transparent;

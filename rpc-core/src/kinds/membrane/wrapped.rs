@@ -29,9 +29,10 @@ use crate::cap::call::{CallCell, Sink};
 use crate::cap::capability::{Capability, Standing};
 use crate::cap::client::Client;
 use crate::cap::crossing::{Barrier, Crossing, Heading};
-use crate::cap::delivery::{CallRequest, Delivery, Tail};
+use crate::cap::delivery::{CallRequest, Delivery, JoinRequest, Tail};
 use crate::cap::effects::{self, Effect};
 use crate::cap::local_promise::LocalPromise;
+use crate::cap::sameness::number::Number;
 use crate::cap::stream::{Stream, StreamSlot};
 use crate::cap::watch::{self, Observer, WatchKey, Watcher};
 use crate::error::Error;
@@ -51,6 +52,7 @@ pub(super) struct Wrapped {
     depth: usize,
     state: Mutex<State>,
     stream: StreamSlot,
+    number: Number,
 }
 
 struct State {
@@ -114,6 +116,7 @@ impl Wrapped {
                 passed_back: Weak::new(),
             }),
             stream: StreamSlot::default(),
+            number: Number::default(),
         })
     }
 
@@ -208,7 +211,7 @@ impl Wrapped {
 
     /// Returns the queue in which a call waits until the promise that this wraps has
     /// resolved.
-    fn hold(self: &Arc<Self>, inner: &Client, call: CallRequest) -> (Client, Delivery) {
+    fn hold(self: &Arc<Self>, inner: &Client, delivery: Delivery) -> (Client, Delivery) {
         let held = {
             let mut state = self.state.lock();
             match state.held.upgrade() {
@@ -216,7 +219,7 @@ impl Wrapped {
                 None if state.watch == Watch::Told => {
                     // The promise has resolved just now.
                     drop(state);
-                    return (Client::of(Arc::clone(self)), Delivery::Call(call));
+                    return (Client::of(Arc::clone(self)), delivery);
                 }
                 None => {
                     let held = LocalPromise::new(None);
@@ -227,7 +230,23 @@ impl Wrapped {
             }
         };
         self.watch_inner(inner);
-        (Client::of(held), Delivery::Call(call))
+        (Client::of(held), delivery)
+    }
+
+    /// Answers whether this is the same as something else: a wrapper is a capability of its
+    /// own, whatever it wraps.
+    fn ask_same(self: Arc<Self>, join: JoinRequest) -> Result<(), (Client, Delivery)> {
+        if let Some(next) = self.resolved() {
+            return Err((next, Delivery::Join(join)));
+        }
+        match self.inner() {
+            Err(error) => Delivery::Join(join).fail(&error),
+            Ok(inner) if inner.is_promise() => {
+                return Err(self.hold(&inner, Delivery::Join(join)));
+            }
+            Ok(_) => join.answer(&self.number),
+        }
+        Ok(())
     }
 
     // ---- Resolution
@@ -265,15 +284,11 @@ impl Wrapped {
 
 impl Capability for Wrapped {
     fn accept(self: Arc<Self>, delivery: Delivery) -> Result<(), (Client, Delivery)> {
-        let call = match delivery {
-            Delivery::Call(call) => call,
-            // Refused, as an object refuses it: no peer was told that this is one of
-            // its own.
-            Delivery::Disembargo(echo) => {
-                echo.refuse();
-                return Ok(());
-            }
+        let delivery = match delivery {
+            Delivery::Join(join) => return self.ask_same(join),
+            other => other,
         };
+        let Some(call) = delivery.call_or_answer(&self.number) else { return Ok(()) };
         if let Some(next) = self.resolved() {
             return Err((next, Delivery::Call(call)));
         }
@@ -296,7 +311,9 @@ impl Capability for Wrapped {
         let decision = match self.membrane.decide(inward, call.interface, call.method, &inner) {
             Ok(Passage::Through) => Ok(Passage::Through),
             decision => match self.membrane.waits_for_promises() {
-                Ok(true) if inner.is_promise() => return Err(self.hold(&inner, call)),
+                Ok(true) if inner.is_promise() => {
+                    return Err(self.hold(&inner, Delivery::Call(call)));
+                }
                 Ok(_) => decision,
                 Err(error) => Err(error),
             },

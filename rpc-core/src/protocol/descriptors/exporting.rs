@@ -41,7 +41,9 @@ impl Described {
 /// The export of the sender that a descriptor names.
 pub(in crate::protocol) fn exported(descriptor: &Descriptor) -> Option<ExportId> {
     match descriptor {
-        Descriptor::SenderHosted(id) | Descriptor::SenderPromise(id) => Some(ExportId(*id)),
+        Descriptor::SenderHosted(id)
+        | Descriptor::SenderPromise(id)
+        | Descriptor::ThirdPartyHosted(id, _) => Some(ExportId(*id)),
         _ => None,
     }
 }
@@ -126,11 +128,17 @@ impl Txn<'_> {
                     Described::new(descriptor, self.pinned(&promise, dest))
                 }
                 View::Settled => {
+                    if let Some((descriptor, path)) = self.introduce(&client)? {
+                        return Ok(Described::new(descriptor, path));
+                    }
                     let id = self.export(&client, ExportAs::Settled)?;
                     let fd = if self.machine.settings.fds > 0 { client.fd() } else { None };
                     Described { descriptor: Descriptor::SenderHosted(id.0), path: client, fd }
                 }
                 View::Promise => {
+                    if let Some((descriptor, path)) = self.pass_on(&client)? {
+                        return Ok(Described::new(descriptor, path));
+                    }
                     let id = self.export(&client, ExportAs::Promise)?;
                     let Some(slot) = self.slot_of(id) else {
                         // The promise has resolved in the meantime: name what it has
@@ -201,7 +209,7 @@ impl Txn<'_> {
     fn slot_of(&self, id: ExportId) -> Option<Arc<ExportSlot>> {
         self.machine.exports.with(id, |export| match &export.kind {
             export::Kind::Pending(slot) => Some(Arc::clone(slot)),
-            export::Kind::Settled(_) | export::Kind::Resolved(_) => None,
+            export::Kind::Settled(_) | export::Kind::Resolved(_) | export::Kind::Vine(..) => None,
         })?
     }
 
@@ -218,15 +226,7 @@ impl Txn<'_> {
             }
             return Err(Error::overloaded("a capability was sent too often without a release"));
         }
-        if machine.exports.len() >= self.limits().exports as usize {
-            return Err(Error::overloaded(format!(
-                "{} capabilities are exported on this connection; \
-                 raise Limits::exports or have the peer release some",
-                self.limits().exports
-            )));
-        }
-        let id = self.order.export_ids.allocate().map(ExportId);
-        let id = id.ok_or_else(|| Error::overloaded("no export id is free"))?;
+        let id = self.free_export()?;
         let serial = self.serial();
         let kind = match how {
             ExportAs::Settled => export::Kind::Settled(client.clone()),
@@ -245,6 +245,22 @@ impl Txn<'_> {
             self.order.exported.insert(key, id);
         }
         Ok(id)
+    }
+
+    /// Takes an id for one more export.
+    ///
+    /// # Errors
+    /// Too many are exported.
+    pub(in crate::protocol) fn free_export(&mut self) -> Result<ExportId, Error> {
+        if self.machine.exports.len() >= self.limits().exports as usize {
+            return Err(Error::overloaded(format!(
+                "{} capabilities are exported on this connection; \
+                 raise Limits::exports or have the peer release some",
+                self.limits().exports
+            )));
+        }
+        let id = self.order.export_ids.allocate().map(ExportId);
+        id.ok_or_else(|| Error::overloaded("no export id is free"))
     }
 
     fn watch(&self, promise: &Client, id: ExportId, serial: Serial) -> Result<(), Watcher> {
@@ -267,8 +283,10 @@ impl Txn<'_> {
         }
         loop {
             let target = slot.target().shortened();
-            let elsewhere = matches!(self.view(&target), View::Promise);
-            if elsewhere && !self.order.exported.contains_key(&target.address()) {
+            let elsewhere = matches!(self.view(&target), View::Promise)
+                && !self.order.exported.contains_key(&target.address());
+            let passed_on = if elsewhere { self.pass_on(&target).transpose() } else { None };
+            if elsewhere && passed_on.is_none() {
                 // The target is another promise that this peer does not have: the entry
                 // goes on with it.
                 if self.watch(&target, id, serial).is_err() {
@@ -281,13 +299,15 @@ impl Txn<'_> {
                 return;
             }
             let mut fd = None;
-            let (resolution, path) = match self.view(&target) {
-                View::Broken(error) => (Err(error.clone()), target.clone()),
+            let (resolution, path) = match (passed_on, self.view(&target)) {
+                (Some(Ok((descriptor, path))), _) => (Ok(descriptor), path),
+                (Some(Err(error)), _) => (Err(error.clone()), Client::broken(error)),
+                (None, View::Broken(error)) => (Err(error.clone()), target.clone()),
                 // Peers treat a Resolve to `none` as a mistake.
-                View::Null => {
+                (None, View::Null) => {
                     (Err(Error::failed("the promise turned out to be null")), target.clone())
                 }
-                _ => match self.describe(&target) {
+                (None, _) => match self.describe(&target) {
                     Ok(described) => {
                         fd = described.fd;
                         (Ok(described.descriptor), described.path)
@@ -348,6 +368,9 @@ impl Txn<'_> {
             let connection = Arc::downgrade(self.machine) as _;
             let watcher = ExportWatcher { connection, id, serial: export.serial };
             slot.target().unwatch(&WatchKey::Export(&watcher));
+        }
+        if let export::Kind::Vine(..) = &export.kind {
+            self.order.vines -= 1;
         }
         drop(export);
     }

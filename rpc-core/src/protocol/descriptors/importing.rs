@@ -7,6 +7,7 @@ use crate::cap::client::Client;
 use crate::error::Error;
 use crate::ids::ImportId;
 use crate::protocol::dest::Dest;
+use crate::protocol::handoff::Introduced;
 use crate::protocol::import::{self, Import, ImportRef, Resolution};
 use crate::protocol::named::{Hosted, Named};
 use crate::protocol::remote_promise::RemotePromise;
@@ -32,7 +33,22 @@ impl Txn<'_> {
     ) -> Result<Named, Abort> {
         Ok(match descriptor {
             Descriptor::None => Named::Theirs(Client::null()),
-            Descriptor::SenderHosted(id) | Descriptor::ThirdPartyHosted(id) => {
+            Descriptor::ThirdPartyHosted(id, Some(contact)) if self.machine.neighbour.is_some() => {
+                let import = self.import_settled(ImportId(*id))?;
+                if let Some(fd) = self.arrived.take(index) {
+                    // The host would have to be reached by a transport that passes it, too.
+                    import.keep_fd(fd);
+                    return Ok(Named::Theirs(Client::of(import)));
+                }
+                let charge = self.charge(Kind::Content, costs::contact(contact))?;
+                let vine = Client::of(import);
+                Named::Introduced(Introduced {
+                    vine,
+                    contact: contact.clone(),
+                    charge: Arc::new(charge),
+                })
+            }
+            Descriptor::SenderHosted(id) | Descriptor::ThirdPartyHosted(id, _) => {
                 let import = self.import_settled(ImportId(*id))?;
                 if let Some(fd) = self.arrived.take(index) {
                     import.keep_fd(fd);
@@ -41,6 +57,9 @@ impl Txn<'_> {
             }
             Descriptor::SenderPromise(id) => Named::Theirs(self.import_promise(ImportId(*id))?),
             Descriptor::ReceiverHosted(id) => {
+                if let Some((whole, vine)) = self.passed_on(*id) {
+                    return Ok(Named::Reflected(whole, vine));
+                }
                 Named::Ours(self.export_place(*id).unwrap_or_else(|| {
                     Hosted::client(Client::broken(Error::failed(format!(
                         "the peer sent us our export {id}, which does not exist"
@@ -101,11 +120,10 @@ impl Txn<'_> {
             Some(known) => match known? {
                 (Some(node), _, _) => return Ok(Client::of(node)),
                 (None, Resolution::Pending { .. }, handle) => handle,
-                (None, Resolution::Resolved, _) => {
-                    return Ok(Client::broken(Error::failed(
-                        "the peer sent a promise again after it had resolved it",
-                    )));
-                }
+                // The peer has told what it became to those who do not refer to it any
+                // more, and does not tell it twice. But until the import is released it
+                // passes on to that what it gets. (C++ sends what was rejected again.)
+                (None, Resolution::Resolved, handle) => return Ok(Client::of(handle)),
             },
         };
         let promise = RemotePromise::new(Arc::clone(machine), Dest::Import(handle));

@@ -85,9 +85,12 @@ impl Txn<'_> {
         // Target and parameters are looked up before the call's own answer exists: a
         // call cannot be pipelined on itself, nor be given what it is to return.
         let target = match &call.target {
-            Target::ImportedCap(export) => self.export_place(*export).ok_or_else(|| {
-                Abort::new(format!("Call to export {export}, which does not exist"))
-            })?,
+            Target::ImportedCap(export) => {
+                self.vine_called(*export);
+                self.export_place(*export).ok_or_else(|| {
+                    Abort::new(format!("Call to export {export}, which does not exist"))
+                })?
+            }
             Target::PromisedAnswer(answer) => self
                 .field_place(answer)
                 .unwrap_or_else(|error| Hosted::client(Client::broken(error))),
@@ -121,22 +124,14 @@ impl Txn<'_> {
     }
 
     /// Enters an answer.
-    fn begin_answer(
+    pub(in crate::protocol) fn begin_answer(
         &mut self,
         id: AnswerId,
         results_to: answer::ResultsTo,
         hint: Hint,
         cost: u64,
     ) -> Result<Arc<CallCell>, Abort> {
-        if self.machine.answers.contains(id) {
-            return Err(Abort::new(format!("question {id} is asked while it is outstanding")));
-        }
-        if self.machine.answers.len() >= self.limits().answers as usize {
-            return Err(Abort(Error::overloaded(format!(
-                "more than {} calls are outstanding; finish some first",
-                self.limits().answers
-            ))));
-        }
+        self.check_new_answer(id)?;
         let charge = self.charge(Kind::Entry, cost)?;
         let serial = self.serial();
         let machine = Arc::downgrade(self.machine);
@@ -159,6 +154,21 @@ impl Txn<'_> {
             },
         );
         Ok(cell)
+    }
+
+    /// Checks that one more question of the peer may begin, with this id.
+    pub(in crate::protocol) fn check_new_answer(&self, id: AnswerId) -> Result<(), Abort> {
+        let machine = self.machine;
+        if machine.answers.contains(id) || machine.provisions.contains(id) {
+            return Err(Abort::new(format!("question {id} is asked while it is outstanding")));
+        }
+        if machine.answers.len() + machine.provisions.len() >= self.limits().answers as usize {
+            return Err(Abort(Error::overloaded(format!(
+                "more than {} calls are outstanding; finish some first",
+                self.limits().answers
+            ))));
+        }
+        Ok(())
     }
 
     /// Charges for a message as long as it is kept.
@@ -191,6 +201,9 @@ impl Txn<'_> {
 
     pub(super) fn receive_finish(&mut self, finish: &wire::Finish) -> Result<(), Abort> {
         let id = AnswerId(finish.question);
+        if self.finish_provision(id) {
+            return Ok(());
+        }
         // Some peers finish even a question that needs no Finish.
         let Some(entry) = self.machine.answers.remove(id) else { return Ok(()) };
         if finish.early_cancellation_workaround {

@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::ids::{EmbargoId, ImportId};
 use crate::protocol::descriptors::view::View;
 use crate::protocol::embargo::Embargo;
+use crate::protocol::handoff::Earlier;
 use crate::protocol::import::{self, Resolution};
 use crate::protocol::named::{Hosted, Named};
 use crate::protocol::remote_promise::RemotePromise;
@@ -66,8 +67,20 @@ impl Txn<'_> {
         called: bool,
         promise: impl FnOnce() -> wire::Target,
     ) -> Client {
-        let mut named = named;
+        let mut named = match named {
+            // What was sent through the promise is on its way to the host.
+            Named::Introduced(introduced) => {
+                let earlier = if called { Earlier::Calls } else { Earlier::None };
+                return self.deferred(introduced, earlier);
+            }
+            Named::Deferred(client, _) => return client,
+            // What was sent through the promise comes back by the vine.
+            Named::Reflected(_, vine) if called => Named::Ours(vine),
+            named @ Named::Reflected(..) => return self.reference_at_once(named),
+            named @ (Named::Theirs(_) | Named::Ours(_)) => named,
+        };
         let target = match &mut named {
+            Named::Introduced(_) | Named::Deferred(..) | Named::Reflected(..) => Client::null(),
             Named::Theirs(client) => client.shortened(),
             Named::Ours(place) => self.settled_now(place).shortened(),
         };
@@ -86,6 +99,7 @@ impl Txn<'_> {
         }
         let way = match (named, self.view(&target)) {
             (_, View::Null | View::Broken(_))
+            | (Named::Introduced(_) | Named::Deferred(..) | Named::Reflected(..), _)
             | (Named::Theirs(_), View::Import(_) | View::Pinned(_)) => return target,
             (Named::Theirs(_), View::Remote(next)) => {
                 // From one promise of the peer to the next: what was sent through the
@@ -127,10 +141,7 @@ impl Txn<'_> {
         Client::of(gate)
     }
 
-    pub(super) fn receive_disembargo(
-        &mut self,
-        disembargo: &wire::Disembargo,
-    ) -> Result<(), Abort> {
+    pub(super) fn receive_disembargo(&mut self, disembargo: wire::Disembargo) -> Result<(), Abort> {
         match disembargo.context {
             Context::ReceiverLoopback(id) => {
                 let embargo = self.machine.embargoes.remove(EmbargoId(id)).ok_or_else(|| {
@@ -157,12 +168,22 @@ impl Txn<'_> {
                 let charge = self.charge(Kind::Content, costs::disembargo(&disembargo.target))?;
                 let echo = Echo::new(Arc::clone(self.machine) as _, embargo, charge);
                 self.hand_over(target, Delivery::Disembargo(echo), 0);
-                if self.machine.embargoes.len() > 0 {
+                if !self.machine.embargoes.is_empty() {
                     // It may wait for what this Disembargo ends: Note [flow limit].
                     self.deliver_all_held();
                 }
                 Ok(())
             }
+            Context::Accept(_) if self.machine.neighbour.is_none() => {
+                self.echo(wire::Message::Disembargo(disembargo))
+            }
+            Context::Accept(embargo) => match &disembargo.target {
+                Target::ImportedCap(vine) => self.lift_at_vine(*vine, embargo),
+                Target::PromisedAnswer(answer) => self.lift_provision(answer, embargo),
+                Target::Unknown => Err(Abort(Error::unimplemented(
+                    "Disembargo of a target that is not known here",
+                ))),
+            },
             Context::Unknown => Ok(()),
         }
     }

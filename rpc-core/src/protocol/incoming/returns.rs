@@ -9,7 +9,7 @@ use crate::cap::effects::Effect;
 use crate::cap::payload::{Carrier, Outcome, Payload, cap_of};
 use crate::error::Error;
 use crate::ids::{AnswerId, ExportId, QuestionId};
-use crate::log::tell;
+use crate::log::{tell, wanted};
 use crate::protocol::named::{Hosted, Named};
 use crate::protocol::question::{self, Asked};
 use crate::protocol::{Abort, Txn, UnwantedReturns, answer, costs};
@@ -19,21 +19,28 @@ impl Txn<'_> {
     pub(super) fn receive_return(&mut self, ret: wire::Return) -> Result<(), Abort> {
         let machine = self.machine;
         let id = QuestionId(ret.answer);
+        if machine.provides.contains(id) {
+            // A Provide needs no Return.
+            return Ok(());
+        }
         if id.is_pipeline_only() {
             return self.receive_unwanted_return(id, &ret);
         }
         let entry = machine.questions.with(id, |entry| {
             let state = std::mem::replace(&mut entry.state, question::State::Returned);
-            (state, entry.permit.take())
+            (state, entry.permit.take(), entry.serial)
         });
-        let (state, permit) = entry.map_or((None, None), |(state, permit)| (Some(state), permit));
-        drop(permit);
+        let state = entry.map(|(state, permit, serial)| {
+            drop(permit);
+            self.answered(serial);
+            state
+        });
         match state {
             None => Err(Abort::new(format!("Return for question {id}, which was not asked"))),
             Some(question::State::Returned) => {
                 Err(Abort::new(format!("a second Return for question {id}")))
             }
-            Some(question::State::Finished { params }) => {
+            Some(question::State::Finished { params, finish }) => {
                 // The Finish of this side gave up the results, whatever they are. If
                 // they are those of a call that came back to this side, that call is no
                 // longer wanted either; the peer may have finished it already.
@@ -43,10 +50,14 @@ impl Txn<'_> {
                     self.effect(Effect::drop(interest));
                 }
                 self.release_params(ret.release_params, &params)?;
+                if finish == question::Finish::Owed && !ret.no_finish_needed {
+                    self.send_finish(id, true);
+                }
                 self.forget_question(id);
                 Ok(())
             }
             Some(question::State::Asked(asked)) => {
+                self.order.knows_joins |= asked.sent == question::Sent::Join;
                 let settled = if asked.results_to == question::ResultsTo::SentElsewhere {
                     let abort = Abort::new(format!("a second Return for question {id}"));
                     Err((Box::new(asked), abort))
@@ -63,7 +74,7 @@ impl Txn<'_> {
                         "the peer answered against the rules: {}",
                         abort.0.reason()
                     ));
-                    self.settle_with(*asked, Err(error));
+                    self.settle_with(*asked, Err(error.unanswered()));
                     return Err(abort);
                 }
                 if ret.no_finish_needed {
@@ -127,6 +138,10 @@ impl Txn<'_> {
                 "the results of question {id} came here, but should have stayed with the peer"
             )),
             wire::ReturnKind::Exception(error) => {
+                let _entered = match &asked.cell {
+                    Some(cell) if wanted!(DEBUG) => cell.enter_callers_span(),
+                    _ => None,
+                };
                 tell!(DEBUG, question = %id, %error, "a call failed at the peer");
                 self.settle_with(asked, Err(error));
                 return Ok(());
@@ -179,17 +194,23 @@ impl Txn<'_> {
                         let place = std::mem::replace(named, Named::Theirs(Client::null()));
                         let hosted = match &place {
                             Named::Theirs(client) => self.place_of(client),
-                            Named::Ours(_) => None,
+                            Named::Ours(_) | Named::Reflected(..) => None,
+                            // What was sent to the place goes through the introducer.
+                            Named::Introduced(introduced) => Some(introduced.vine.clone()),
+                            Named::Deferred(_, vine) => Some(vine.clone()),
                         };
-                        let ours = matches!(place, Named::Ours(_));
+                        let ours = matches!(place, Named::Ours(_) | Named::Reflected(..));
+                        let introduced =
+                            matches!(place, Named::Introduced(_) | Named::Deferred(..));
+                        let vine = hosted.clone().filter(|_| introduced);
                         let dest =
                             || wire::Target::PromisedAnswer(wire::PromisedAnswer::new(id.0, &path));
                         let target = self.settled_target(place, field.called, dest);
                         field.give_up_place(hosted.unwrap_or_else(|| target.clone()));
-                        *named = if ours {
-                            Named::Ours(Hosted::client(target.clone()))
-                        } else {
-                            Named::Theirs(target.clone())
+                        *named = match vine {
+                            _ if ours => Named::Ours(Hosted::client(target.clone())),
+                            Some(vine) => Named::Deferred(target.clone(), vine),
+                            None => Named::Theirs(target.clone()),
                         };
                         target
                     }
@@ -197,6 +218,9 @@ impl Txn<'_> {
                 },
             };
             self.resolve_node(field.node.upgrade(), target);
+        }
+        if let Some(vine) = asked.vine {
+            self.effect(Effect::drop(vine));
         }
         if let Some(cell) = asked.cell {
             let caps = named.into_iter().map(|named| self.reference_at_once(named)).collect();
@@ -207,9 +231,18 @@ impl Txn<'_> {
 
     /// Settles a question with an outcome that holds no capabilities of the peer.
     pub(in crate::protocol) fn settle_with(&mut self, asked: Asked, outcome: Outcome) {
+        // An Accept that has failed, and through which nothing was sent: Note [handoff].
+        let vine = asked.vine.filter(|_| outcome.is_err());
         for (path, field) in asked.fields {
-            let target = field.give_up_place(cap_of(&outcome, &path));
+            let target = match &vine {
+                Some(vine) if path.is_empty() && !field.called => vine.clone(),
+                _ => cap_of(&outcome, &path),
+            };
+            let target = field.give_up_place(target);
             self.resolve_node(field.node.upgrade(), target);
+        }
+        if let Some(vine) = vine {
+            self.effect(Effect::drop(vine));
         }
         if let Some(cell) = asked.cell {
             self.complete(cell, outcome);
@@ -251,7 +284,7 @@ impl Txn<'_> {
 
     /// Takes over the peer's interest in the outcome of a call that it made to this
     /// side.
-    fn take_answer(&mut self, id: AnswerId) -> Result<Arc<Interest>, Abort> {
+    fn take_answer(&mut self, id: AnswerId) -> Result<Interest, Abort> {
         let taken = self.machine.answers.with(id, |entry| match entry.results_to {
             answer::ResultsTo::Yourself => {
                 entry.results_to = answer::ResultsTo::Taken;

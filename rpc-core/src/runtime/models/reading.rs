@@ -6,9 +6,10 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::super::exceptions::{Detail, ExceptionEncoder, TraceEncoder};
-use super::super::reading::Reading;
+use super::super::reading::{Reading, ReadingDuty};
 use super::super::receiving::Receiving;
 use super::super::sending::Sending;
+use super::attendants::{Nothing, attendants};
 use crate::cap::calling::{Call, Time};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind};
@@ -25,6 +26,9 @@ use crate::wire::message::Message as Frame;
 use crate::wire::{self, Hint};
 use crate::work::event::Event;
 use crate::work::progress::{Hands, Prepared, Progress};
+
+/// The number of the connection.
+const CONNECTION: u64 = 7;
 
 /// What was sent to the peer and waits for it.
 #[derive(Default)]
@@ -144,9 +148,33 @@ impl TransportControl for NoControl {
     }
 }
 
+/// Who reads when no guest does.
+#[derive(Clone, Copy)]
+enum Stands {
+    ReceiveThread,
+    Attendants,
+}
+
 /// One side of a connection, whose threads read in turns, and a peer that says no.
 fn connection(guests: usize, calls: impl Fn(&Arc<Machine>) + Clone + Send + 'static) {
-    let (asked, line) = (Arc::new(Asked::default()), Arc::new(Line::default()));
+    connection_with(Stands::ReceiveThread, guests, calls);
+}
+
+fn connection_with(
+    stands: Stands,
+    guests: usize,
+    calls: impl Fn(&Arc<Machine>) + Clone + Send + 'static,
+) {
+    connection_over(Line::default(), stands, guests, calls);
+}
+
+fn connection_over(
+    line: Line,
+    stands: Stands,
+    guests: usize,
+    calls: impl Fn(&Arc<Machine>) + Clone + Send + 'static,
+) {
+    let (asked, line) = (Arc::new(Asked::default()), Arc::new(line));
     let outbox = Arc::clone(&asked) as Arc<dyn Outbox>;
     let machine = Machine::new(Settings::default(), Offers::default(), outbox);
     let exceptions =
@@ -154,11 +182,33 @@ fn connection(guests: usize, calls: impl Fn(&Arc<Machine>) + Clone + Send + 'sta
     let sending = Arc::new(Sending::new(Box::new(NoWriter), Arc::new(NoControl), exceptions));
     let (receiving, entrance, inbox) = Receiving::new(&Limits::default());
     let reader = Reader { line: Arc::clone(&line), reading: Arc::default() };
-    let own = Arc::clone(&machine);
+    let (own, receiving) = (Arc::clone(&machine), Arc::new(receiving));
+    let attendants = match stands {
+        Stands::ReceiveThread => None,
+        Stands::Attendants => Some(attendants()),
+    };
+    let member = attendants.as_ref().map(|attendants| attendants.admit(CONNECTION));
+    let set = member
+        .as_ref()
+        .map(|member| (member.standby().unwrap().expect("a model has sets"), CONNECTION));
     let reading =
-        Reading::new(Box::new(reader), entrance, Arc::new(receiving), sending, own, Weak::new());
+        Reading::new(Box::new(reader), set, entrance, receiving, sending, own, Weak::new());
     let reading = reading.ok().expect("there is a descriptor");
-    let receive = thread::spawn(move || reading.stand_by());
+    let gone = Arc::new(Event::default());
+    let receive = match &member {
+        None => Some(thread::spawn(move || reading.stand_by())),
+        Some(member) => {
+            let duty = Some(Box::new(ReadingDuty::new(Arc::clone(&reading), &gone)) as _);
+            let (nothing, idle) = (Box::new(Nothing), Box::new(Nothing));
+            let duties = member.enter(nothing, idle, duty).unwrap();
+            let duty = duties.reading.expect("there is one");
+            // The end of a peer that is gone already calls for an attendant, too.
+            duty.call();
+            assert_eq!(inbox.left(), 0, "nothing is read before the connection is complete");
+            reading.begin(&duty);
+            None
+        }
+    };
     let (own, peer) = (Arc::clone(&asked), Arc::clone(&line));
     let peer = thread::spawn(move || peer.answer(&own));
     let guests: Vec<_> = (0..guests)
@@ -170,20 +220,55 @@ fn connection(guests: usize, calls: impl Fn(&Arc<Machine>) + Clone + Send + 'sta
     guests.into_iter().for_each(|guest| guest.join().unwrap());
     asked.add(None);
     peer.join().unwrap();
-    receive.join().unwrap();
+    match (receive, attendants) {
+        (Some(receive), _) => receive.join().unwrap(),
+        (_, Some(attendants)) => {
+            gone.park(Deadline::NEVER);
+            drop(member);
+            assert!(attendants.close(Deadline::NEVER));
+        }
+        _ => unreachable!("somebody stands by"),
+    }
     assert_eq!(inbox.left(), 1, "the end comes once, and nothing else was left over");
     assert_eq!(machine.calls_under_way(), 0);
     machine.check().unwrap();
 }
 
+fn two_calls(machine: &Arc<Machine>) {
+    for _ in 0..2 {
+        let call = machine.bootstrap(None).call(1, 1, content::params(1, &[]));
+        assert_eq!(call.wait().unwrap_err().kind(), ErrorKind::Failed);
+    }
+}
+
 #[test]
 fn every_answer_is_read_by_somebody_and_every_thread_gets_its_own() {
+    explore(|| connection(2, two_calls));
+}
+
+#[test]
+fn every_answer_is_read_where_connections_share_their_threads() {
+    explore(|| connection_with(Stands::Attendants, 2, two_calls));
+}
+
+#[test]
+fn nothing_is_read_before_the_connection_is_complete() {
     explore(|| {
-        connection(2, |machine| {
-            for _ in 0..2 {
-                let call = machine.bootstrap(None).call(1, 1, content::params(1, &[]));
-                assert_eq!(call.wait().unwrap_err().kind(), ErrorKind::Failed);
-            }
+        let line = Line::default();
+        line.push(None);
+        connection_over(line, Stands::Attendants, 0, |_| {});
+    });
+}
+
+#[test]
+fn a_guest_that_goes_early_leaves_the_turn_to_attendants() {
+    explore(|| {
+        connection_with(Stands::Attendants, 2, |machine| {
+            let call = machine.bootstrap(None).call(1, 1, content::params(1, &[]));
+            // In a model this deadline passes at any moment.
+            let error = call.wait_timeout(Duration::from_secs(1)).unwrap_err();
+            assert!(error.is_timeout() || error.reason() == "no", "{error}");
+            assert_eq!(call.wait().unwrap_err().kind(), ErrorKind::Failed);
         });
     });
 }

@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 use super::limits::AcceptLimits;
 use super::pace::Throttle;
 use super::timetable::Timetable;
-use crate::deadline::Deadline;
+use crate::deadline::{Deadline, PAUSE};
 use crate::error::{Error, Result};
 use crate::log::tell;
 use crate::memory::GiveBack;
@@ -242,7 +242,7 @@ impl Door {
 
     /// Enters a connection to be looked at after this time, unless that never comes.
     fn enter(&self, number: u64, after: Duration, watched: Watched) {
-        let Some(time) = Deadline::after(after).time() else { return };
+        let Some(time) = next_look(after).time() else { return };
         let (before, called) = {
             let mut state = self.state.lock();
             (state.watched.enter(number, time, watched), state.waiters.call_all())
@@ -354,6 +354,11 @@ impl State {
     }
 }
 
+/// When a connection is looked at that has so much time.
+fn next_look(after: Duration) -> Deadline {
+    Deadline::after(after.max(PAUSE))
+}
+
 /// Writes an Abort as far as the transport takes it without waiting. Returns whether the
 /// peer can read it.
 fn tell(transport: &mut Transport, error: Error) -> bool {
@@ -444,6 +449,13 @@ mod tests {
             door.admit(&same).unwrap();
             door.close();
         }
+    }
+
+    #[test]
+    fn nobody_is_looked_at_without_a_pause() {
+        let earliest = Instant::now() + PAUSE;
+        assert!(next_look(Duration::ZERO).time().is_some_and(|time| time >= earliest));
+        assert_eq!(next_look(Duration::MAX), Deadline::NEVER);
     }
 
     #[test]

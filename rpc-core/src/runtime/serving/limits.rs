@@ -30,15 +30,17 @@ pub struct AcceptLimits {
     pub connections: u32,
 
     /// Maximum number of connections from one peer: from one IPv4 address, from one IPv6
-    /// network of 64 bits, of one user of this machine, or of one vat that has proved its id. Peers of which the transport
-    /// knows neither cannot be told apart, and only `connections` limits them. Default: 256.
+    /// network of 64 bits, of one user of this machine, or of one vat that has proved its
+    /// id. Peers of which the transport knows none of these cannot be told apart, and only
+    /// `connections` limits them. Default: 256.
     pub connections_per_peer: u32,
 
     /// How long a peer may take to send its first message. Default: 10 seconds.
     pub first_message: Duration,
 
     /// How long a connection may stay open while no call is under way and nothing is sent
-    /// or received. It is then closed, even if the peer still holds capabilities.
+    /// or received. It is then closed, even if the peer still holds capabilities. Less than a
+    /// millisecond counts as one.
     /// Default: [`Duration::MAX`], which is for ever.
     pub idle: Duration,
 }

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use super::Shared;
-use super::peers::Phase;
+use super::peers::{Phase, Slot};
+use super::{Admission, Shared};
+use crate::cap::client::Client;
 use crate::error::{Error, Result};
 use crate::runtime::serving::accept_all;
-use crate::transport::Transport;
 use crate::transport::network::{Accepted, VatNetwork};
+use crate::transport::{PeerDescription, Transport};
 
 impl<N: VatNetwork> Shared<N> {
     /// The loop of the accepting thread.
@@ -22,11 +23,14 @@ impl<N: VatNetwork> Shared<N> {
     fn accepted(self: &Arc<Self>, peer: N::VatId, transport: Transport) -> Result<()> {
         let description = transport.control.peer();
         let admitted = self.door.admit(&description).and_then(|place| {
-            let admission = self.admit(&peer, description)?;
-            if admission.bootstrap.is_none() && self.settings.refuses() {
-                return Err(Error::failed("this vat has nothing to offer to you"));
+            match self.admit_caller(&peer, description) {
+                // This vat reaches for the peer itself, and theirs is the connection that
+                // counts.
+                Err(refused) if self.is_reaching(&peer) => {
+                    Ok((place, Admission::new().bootstrap(Client::broken(refused))))
+                }
+                admission => Ok((place, admission?)),
             }
-            Ok((place, admission))
         });
         let (place, admission) = match admitted {
             Ok(admitted) => admitted,
@@ -35,7 +39,7 @@ impl<N: VatNetwork> Shared<N> {
                 return Ok(());
             }
         };
-        let connection = self.begin(transport, admission)?;
+        let connection = self.begin(&peer, transport, admission)?;
         self.door.watch_over(&connection, place);
         let old = {
             let mut peers = self.peers.lock();
@@ -52,5 +56,19 @@ impl<N: VatNetwork> Shared<N> {
         }
         self.watch(peer, &connection);
         Ok(())
+    }
+
+    /// # Errors
+    /// The peer is refused, or there is nothing for it.
+    fn admit_caller(&self, peer: &N::VatId, description: PeerDescription) -> Result<Admission> {
+        let admission = self.admit(peer, description)?;
+        if admission.bootstrap.is_none() && self.settings.refuses() {
+            return Err(Error::failed("this vat has nothing to offer to you"));
+        }
+        Ok(admission)
+    }
+
+    fn is_reaching(&self, peer: &N::VatId) -> bool {
+        matches!(self.peers.lock().table.get(peer), Some(Slot::Connecting))
     }
 }

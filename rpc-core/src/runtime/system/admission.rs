@@ -61,7 +61,8 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
     /// An error refuses a peer that has connected to this vat: it is told the error with an
     /// Abort, and its connection ends; so does an admission that offers nothing, unless a
     /// [restorer](Self::restorer) offers something else. On a connection that this vat makes,
-    /// both offer nothing to the peer, which may still be called.
+    /// or reaches for while the peer makes it, both offer nothing to the peer, which may still
+    /// be called.
     ///
     /// ```
     /// # use capnp_threads_core::network::{Admission, RpcSystemBuilder, VatNetwork};

@@ -6,13 +6,17 @@ use std::time::Duration;
 
 use super::admission::{Admission, Authorizer};
 use super::ended::Ended;
+use super::handoffs::Handoffs;
 use super::idle::Idler;
 use super::{Handle, Peer, RpcSystem, Shared};
+use crate::budget::Places;
 use crate::cap::client::Client;
 use crate::cap::from_client::FromClient;
+use crate::cap::interceptor::Interceptors;
 use crate::error::{Error, Result};
 use crate::flow::FlowControl;
 use crate::limits::Limits;
+use crate::protocol::handoff::{Acceptance, EarlyCalls};
 use crate::runtime::common::{Common, common_setters};
 use crate::runtime::exceptions::Detail;
 use crate::runtime::offer::Restorer;
@@ -32,6 +36,7 @@ pub(super) struct Settings<Id> {
     pub(super) accept: AcceptLimits,
     pub(super) authorizer: Option<Authorizer<Id>>,
     pub(super) idle_timeout: Option<Duration>,
+    pub(super) handoffs: Handoffs,
     /// The settings of each connection.
     pub(super) common: Common,
 }
@@ -52,6 +57,7 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
                 accept: AcceptLimits::default(),
                 authorizer: None,
                 idle_timeout: None,
+                handoffs: Handoffs::default(),
                 common: Common::default(),
             },
         }
@@ -99,6 +105,50 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
         self
     }
 
+    /// Sets whether capabilities are handed off, if the network introduces its vats to each
+    /// other: whoever is given a capability that a third vat hosts connects to that vat,
+    /// instead of calling through the one that gave it. Applies to what this vat gives away,
+    /// to what it is given, and to what it hosts. Default: they are.
+    ///
+    /// What a [membrane](crate::membrane) or another wrapper controls is never handed off.
+    #[must_use]
+    pub fn hand_off(mut self, on: bool) -> Self {
+        self.settings.handoffs.allowed = on;
+        self
+    }
+
+    /// Sets when this vat connects to the host of a capability that a third vat gave to it:
+    /// at once, or when the capability is first called, passed on or waited for. Before that,
+    /// the capability is lost if the vat that gave it ends. Default: when it is used.
+    #[must_use]
+    pub fn accept_at_once(mut self, on: bool) -> Self {
+        let acceptance = if on { Acceptance::Eager } else { Acceptance::Lazy };
+        self.settings.handoffs.acceptance = acceptance;
+        self
+    }
+
+    /// Sets whether calls of a capability that a third vat gave to this one are sent to its host
+    /// right behind the question for the capability. Otherwise they wait for the answer, which
+    /// takes one round trip more, and go through the vat that gave it if the host refuses. With
+    /// this, they fail then, and a host of another implementation that knows no handoffs may end
+    /// the connection. Default: they wait.
+    #[must_use]
+    pub fn call_before_accepted(mut self, on: bool) -> Self {
+        let early_calls = if on { EarlyCalls::Follow } else { EarlyCalls::Wait };
+        self.settings.handoffs.early_calls = early_calls;
+        self
+    }
+
+    /// Sets how long a vat that comes for a capability may wait here until that is provided,
+    /// and how long this vat waits for the host of a capability that it was given. A vat that
+    /// has waited in vain calls the capability through the vat that has introduced it.
+    /// Default: 30 seconds.
+    #[must_use]
+    pub fn introduction_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.handoffs.patience = timeout;
+        self
+    }
+
     common_setters!(settings.common);
 
     /// Starts the system: from now on it accepts connections.
@@ -110,10 +160,12 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
         let shared = Arc::new(Shared {
             vat: self.vat,
             network: self.network,
+            introduced: Places::new(self.settings.accept.connections as usize),
             door: Door::open(self.settings.accept.clone())?,
             flow_limit: Mutex::new(self.settings.common.flow_limit),
             settings: self.settings,
             peers: Mutex::default(),
+            meetings: Arc::default(),
             acceptor: Mutex::new(None),
             idler: Mutex::new(None),
         });

@@ -7,6 +7,7 @@ mod accepting;
 mod admission;
 mod builder;
 mod ended;
+mod handoffs;
 mod idle;
 mod peers;
 mod reaching;
@@ -26,12 +27,14 @@ use super::connection::Connection;
 use super::draining;
 use super::serving::Door;
 use super::vat::Vat;
+use crate::budget::Places;
 use crate::cap::client::Client;
 use crate::cap::from_client::FromClient;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::log::tell;
 use crate::panics;
+use crate::protocol::handoff::meetings::Meetings;
 use crate::sync::Mutex;
 use crate::transport::network::VatNetwork;
 use crate::transport::{PeerDescription, Transport};
@@ -51,6 +54,20 @@ pub struct Peer<'a, Id> {
 /// another handle on the same system.
 ///
 /// Dropping the last handle stops accepting and closes every connection.
+///
+/// ```
+/// use capnp_threads_core::network::VatNetwork;
+/// use capnp_threads_core::{FromClient, Result, RpcSystem, Vat};
+///
+/// /// The bootstrap capability of another vat in a network; and of this one for the others.
+/// fn reach<N: VatNetwork, C: FromClient>(network: N, own: C, other: &N::VatId) -> Result<C> {
+///     let system = RpcSystem::builder(&Vat::new(), network).bootstrap(own).start()?;
+///     let other = system.bootstrap(other);
+///     // … and keep the system for as long as the capability is called.
+/// #   drop(system);
+///     Ok(other)
+/// }
+/// ```
 pub struct RpcSystem<N: VatNetwork> {
     handle: Arc<Handle<N>>,
 }
@@ -63,6 +80,10 @@ struct Shared<N: VatNetwork> {
     door: Arc<Door>,
     settings: Settings<N::VatId>,
     peers: Mutex<Peers<N::VatId>>,
+    /// Where the vats meet that are introduced to each other.
+    meetings: Arc<Meetings>,
+    /// For the vats to which this one connects because others have introduced them.
+    introduced: Arc<Places>,
     /// The flow limit of every connection. The table's lock is taken under this one.
     flow_limit: Mutex<u64>,
     acceptor: Mutex<Option<Ended>>,
@@ -215,15 +236,22 @@ impl<N: VatNetwork> Shared<N> {
         })
     }
 
-    fn begin(&self, transport: Transport, admission: Admission) -> Result<Connection> {
+    fn begin(
+        self: &Arc<Self>,
+        peer: &N::VatId,
+        transport: Transport,
+        admission: Admission,
+    ) -> Result<Connection> {
         let mut common = self.settings.common.clone();
         let Admission { bootstrap, limits } = admission;
         if let Some(limits) = limits {
             common.limits = limits;
         }
-        let config = ConnConfig::with_common(common)
+        let neighbour = self.neighbour(peer, &common.limits);
+        let mut config = ConnConfig::with_common(common)
             .flow_limit(*self.flow_limit.lock())
             .bootstrap_with(move |_| bootstrap);
+        config.neighbour = neighbour;
         self.vat.connect(transport, config)
     }
 

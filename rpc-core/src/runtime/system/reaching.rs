@@ -107,7 +107,7 @@ impl<N: VatNetwork> Shared<N> {
                     let admission = admission.unwrap_or_else(|refused| {
                         Admission::new().bootstrap(Client::broken(refused))
                     });
-                    break self.begin(transport, admission).map(Some);
+                    break self.begin(peer, transport, admission).map(Some);
                 }
                 Ok(Reached::Oneself) => break Ok(None),
                 Ok(Reached::Crossed) => {}

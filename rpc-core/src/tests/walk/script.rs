@@ -1,6 +1,6 @@
-//! Scripts: what a walk does, step by step. They come from a seed, can be printed
-//! and replayed, and stay valid when steps are left out, because what a step names
-//! is counted modulo what there is.
+//! Scripts: what a walk does, step by step. They can be printed and replayed, and stay
+//! valid when steps are left out, because what a step names is counted modulo what
+//! there is.
 
 use std::fmt::Write;
 
@@ -49,6 +49,18 @@ pub(super) enum Do {
     Cut,
     /// Set the flow limit of one end of a connection.
     Limit,
+    /// From now on let nobody be introduced, or let everybody be.
+    Introduce,
+    /// From now on pass contacts on, or do not, and send calls along with Accepts, or do not.
+    Habits,
+    /// From now on those who look for a host wait until one finds it.
+    Slow,
+    /// Find a host.
+    Find,
+    /// Ask whether two capabilities are the same.
+    Compare,
+    /// Call a capability and say that its results, or its fields, are not wanted.
+    Hinted,
 }
 
 /// Which vats are linked.
@@ -61,11 +73,17 @@ pub(super) enum Shape {
     Mesh,
     /// Five vats in a circle.
     Ring,
+    /// Three vats that introduce each other.
+    Three,
+    /// Four vats that introduce each other.
+    Four,
+    /// Five vats that introduce each other.
+    Five,
 }
 
 impl Shape {
     /// Those that a walk chooses among, the frequent ones several times.
-    const CHOICE: [Shape; 8] = [
+    pub(super) const CHOICE: [Shape; 14] = [
         Shape::Pair,
         Shape::Pair,
         Shape::Pair,
@@ -74,14 +92,20 @@ impl Shape {
         Shape::Triangle,
         Shape::Mesh,
         Shape::Ring,
+        Shape::Three,
+        Shape::Three,
+        Shape::Three,
+        Shape::Four,
+        Shape::Four,
+        Shape::Five,
     ];
 
     pub(super) fn vats(self) -> usize {
         match self {
             Shape::Pair => 2,
-            Shape::Chain | Shape::Triangle => 3,
-            Shape::Mesh => 4,
-            Shape::Ring => 5,
+            Shape::Chain | Shape::Triangle | Shape::Three => 3,
+            Shape::Mesh | Shape::Four => 4,
+            Shape::Ring | Shape::Five => 5,
         }
     }
 
@@ -89,99 +113,19 @@ impl Shape {
         match self {
             Shape::Pair => &[(0, 1)],
             Shape::Chain => &[(0, 1), (1, 2)],
-            Shape::Triangle => &[(0, 1), (1, 2), (0, 2)],
-            Shape::Mesh => &[(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)],
+            Shape::Triangle | Shape::Three => &[(0, 1), (1, 2), (0, 2)],
+            Shape::Mesh | Shape::Four => &[(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)],
             Shape::Ring => &[(0, 1), (1, 2), (2, 3), (3, 4), (0, 4)],
-        }
-    }
-}
-
-/// Small, good enough, and the same everywhere: `SplitMix64`.
-pub(super) struct Random(u64);
-
-impl Random {
-    pub(super) fn new(seed: u64) -> Self {
-        Random(seed)
-    }
-
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-}
-
-/// How often each kind of step is taken, in proportion.
-type Weights = [(Do, u64); 21];
-
-const WEIGHTS: Weights = [
-    (Do::Call, 150),
-    (Do::Pipeline, 100),
-    (Do::Read, 60),
-    (Do::DropCall, 20),
-    (Do::NewObject, 10),
-    (Do::NewPromise, 50),
-    (Do::Fulfil, 60),
-    (Do::Reject, 4),
-    (Do::Clone, 5),
-    (Do::Drop, 5),
-    (Do::Answer, 150),
-    (Do::Early, 10),
-    (Do::Fail, 6),
-    (Do::TailCall, 25),
-    (Do::Bootstrap, 10),
-    (Do::Deliver, 400),
-    (Do::Flush, 0),
-    (Do::Delay, 0),
-    (Do::Run, 200),
-    (Do::Cut, 0),
-    (Do::Limit, 0),
-];
-
-/// The walk of a seed.
-pub(super) fn generate(seed: u64, steps: usize) -> (Shape, Vec<Step>) {
-    let mut random = Random::new(seed);
-    let shape = Shape::CHOICE[usize::try_from(random.below(8)).unwrap_or(0)];
-    let mut weights = WEIGHTS;
-    // Walks differ in what they do often: some hardly deliver, most never cut.
-    for (what, weight) in &mut weights {
-        *weight = *weight * (25 + random.below(176)) / 100;
-        if *what == Do::Cut && random.below(6) == 0 {
-            *weight = 3;
-        }
-        if *what == Do::Limit && random.below(3) == 0 {
-            *weight = 20;
-        }
-        if *what == Do::Flush && random.below(3) == 0 {
-            *weight = 30;
-        }
-        if *what == Do::Delay && random.below(3) == 0 {
-            *weight = 15;
-        }
-    }
-    let total: u64 = weights.iter().map(|(_, weight)| weight).sum();
-    let mut script = Vec::with_capacity(steps);
-    for _ in 0..steps {
-        let mut at = random.below(total);
-        let mut chosen = Do::Deliver;
-        for (what, weight) in &weights {
-            if at < *weight {
-                chosen = *what;
-                break;
+            Shape::Five => {
+                &[(0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (3, 4)]
             }
-            at -= weight;
         }
-        let bits = random.next();
-        let number = |shift: u32| u16::try_from((bits >> shift) & 0xffff).unwrap_or(0);
-        script.push(Step(chosen, [number(0), number(16), number(32), number(48)]));
     }
-    (shape, script)
+
+    /// Whether the vats introduce each other.
+    pub(super) fn has_handoffs(self) -> bool {
+        matches!(self, Shape::Three | Shape::Four | Shape::Five)
+    }
 }
 
 /// A script as the body of a test that replays it.

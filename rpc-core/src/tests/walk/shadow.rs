@@ -15,6 +15,8 @@
 //! Each stream also knows what it came by: links between vats, and other streams.
 //! When a link is cut, only what came by that one may fail.
 
+use super::script::Shape;
+
 /// Index of a node.
 pub(super) type Node = usize;
 /// Index of a stream.
@@ -37,6 +39,8 @@ pub(super) struct Shadow {
     pub(super) calls: Vec<Call>,
     /// The links that were cut.
     cut: Links,
+    /// The links, if the vats at their ends introduce each other.
+    handoffs: &'static [(usize, usize)],
 }
 
 struct NodeState {
@@ -89,6 +93,8 @@ pub(super) struct Call {
     pub(super) fields: [Stream; FIELDS],
     /// Whose outcome this is, if it is a tail call.
     tail_of: Option<CallId>,
+    /// Its caller is not told what it returns, and so not what its fields are.
+    untold: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +107,11 @@ pub(super) enum Answer {
 }
 
 impl Shadow {
+    pub(super) fn new(shape: Shape) -> Self {
+        let handoffs = if shape.has_handoffs() { shape.links() } else { &[] };
+        Shadow { handoffs, ..Shadow::default() }
+    }
+
     // ---- Nodes
 
     fn node(&mut self, kind: Kind) -> Node {
@@ -148,14 +159,31 @@ impl Shadow {
         }
     }
 
-    /// Whether a stream is, or led on from, what a call returns that was passed on:
-    /// who passed it on may never be told what that is, see Note [tail calls].
+    /// Whether a stream is, or led on from, what a call returns that was passed on, or of
+    /// which only the pipeline is wanted: who passed it on, or made it, may never be told
+    /// what that is, see Note [tail calls] and Note [pipeline only].
     pub(super) fn is_passed_on(&self, stream: Stream) -> bool {
         let mut node = self.streams[stream].node;
         loop {
             let state = &self.nodes[node];
-            let tail = |call: CallId| matches!(self.calls[call].answer, Answer::Tail(_));
-            if state.passed_on || state.field_of.is_some_and(tail) {
+            let untold = |call: CallId| {
+                self.calls[call].untold || matches!(self.calls[call].answer, Answer::Tail(_))
+            };
+            if state.passed_on || state.field_of.is_some_and(untold) {
+                return true;
+            }
+            let Kind::To(next, _) = state.kind else { return false };
+            node = next;
+        }
+    }
+
+    /// Whether a stream leads through what a call returns of which only the pipeline is
+    /// wanted.
+    pub(super) fn is_untold(&self, stream: Stream) -> bool {
+        let mut node = self.streams[stream].node;
+        loop {
+            let state = &self.nodes[node];
+            if state.field_of.is_some_and(|call| self.calls[call].untold) {
                 return true;
             }
             let Kind::To(next, _) = state.kind else { return false };
@@ -190,14 +218,13 @@ impl Shadow {
         }
         let mut known = vec![false; self.streams.len()];
         let mut next = vec![stream];
+        let mut links = 0;
         while let Some(stream) = next.pop() {
             if std::mem::replace(&mut known[stream], true) {
                 continue;
             }
             let state = &self.streams[stream];
-            if state.links & self.cut != 0 {
-                return true;
-            }
+            links |= state.links;
             next.extend(&state.by);
             let mut node = state.node;
             loop {
@@ -212,7 +239,20 @@ impl Shadow {
                 }
             }
         }
-        false
+        self.between(links) & self.cut != 0
+    }
+
+    /// These links and, where vats introduce each other, those between the vats at their
+    /// ends.
+    fn between(&self, links: Links) -> Links {
+        let named = |number: usize| links & 1 << number != 0;
+        let ends = |vat: usize| {
+            let mut own = self.handoffs.iter().enumerate();
+            own.any(|(number, (near, far))| named(number) && [*near, *far].contains(&vat))
+        };
+        let all = self.handoffs.iter().enumerate();
+        let between = all.filter(|(_, (near, far))| ends(*near) && ends(*far));
+        between.fold(links, |links, (number, _)| links | 1 << number)
     }
 
     // ---- Streams
@@ -333,6 +373,7 @@ impl Shadow {
             answer: Answer::None,
             fields,
             tail_of,
+            untold: false,
         });
         id
     }
@@ -398,6 +439,11 @@ impl Shadow {
         if self.is_cancelled(id) {
             self.cancel(other);
         }
+    }
+
+    /// Nobody wants to be told what a call returns, but its fields are called.
+    pub(super) fn want_only_fields(&mut self, id: CallId) {
+        self.calls[id].untold = true;
     }
 
     /// Nobody wants to know what a call returns. It may be, or become, cancelled,

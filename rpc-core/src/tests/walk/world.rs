@@ -2,7 +2,7 @@
 //! the shadow at the same time.
 
 use std::any::Any;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,10 +12,13 @@ use crate::cap::client::Client;
 use crate::cap::incoming_call::IncomingCall;
 use crate::cap::object::{Concurrency, Dispatch, LocalObject};
 use crate::cap::promise::{Fulfiller, promise};
+use crate::cap::sameness::Comparison;
 use crate::error::Error;
 use crate::sync::Mutex;
 use crate::tests::content;
+use crate::tests::neighbours::Neighbourhood;
 use crate::tests::net::{Call, End, INTERFACE, METHOD, Net};
+use crate::typed::Pipeline;
 use crate::work::executor::Executor;
 
 /// What goes wrong, in a sentence.
@@ -23,9 +26,12 @@ pub(super) type Check = Result<(), String>;
 
 /// A vat drops a reference when it has more than this.
 const MANY_REFS: usize = 8;
+/// A vat gives up a call of which only the fields are wanted when it has more than this.
+const MANY_PIPELINES: usize = 2;
 
 pub(super) struct World {
     net: Net,
+    network: Arc<Neighbourhood>,
     shape: Shape,
     shadow: Shadow,
     vats: Vec<Vat>,
@@ -39,6 +45,8 @@ pub(super) struct World {
     bootstraps: Vec<Stream>,
     /// Calls that ended, with what they returned.
     ended: Vec<(CallId, Option<bool>)>,
+    /// Calls whose fields may not be called before they have returned.
+    without_pipeline: HashSet<CallId>,
 }
 
 /// Calls that arrived at objects and were not looked at yet.
@@ -51,8 +59,12 @@ struct Vat {
     /// in the wrong order.
     last: Option<Ref>,
     calls: Vec<(CallId, Call)>,
+    /// Calls of which only the fields are wanted.
+    pipelines: Vec<(CallId, Pipeline)>,
     promises: Vec<(Stream, Fulfiller)>,
     held: Vec<Held>,
+    /// What is asked, and of which two references.
+    comparisons: Vec<([Stream; 2], Comparison)>,
 }
 
 #[derive(Clone, Copy)]
@@ -108,8 +120,9 @@ impl World {
     pub(super) fn new(shape: Shape, net: Net) -> Self {
         let mut world = World {
             net,
+            network: Neighbourhood::new(),
             shape,
-            shadow: Shadow::default(),
+            shadow: Shadow::new(shape),
             vats: (0..shape.vats()).map(|_| Vat::default()).collect(),
             ends: Vec::new(),
             delayed: None,
@@ -117,12 +130,18 @@ impl World {
             objects: Vec::new(),
             bootstraps: Vec::new(),
             ended: Vec::new(),
+            without_pipeline: HashSet::new(),
         };
         let roots: Vec<Ref> =
             (0..shape.vats()).map(|vat| world.object(vat, Concurrency::Serial)).collect();
         for (number, (near, far)) in shape.links().iter().copied().enumerate() {
             let [ours, theirs] = [near, far].map(|vat| Some(roots[vat].client.clone()));
-            let (one, two) = world.net.link(ours, theirs);
+            let (one, two) = if shape.has_handoffs() {
+                let vats = [near, far].map(|vat| u8::try_from(vat).unwrap_or(0));
+                world.net.link_in(&world.network, vats, ours, theirs)
+            } else {
+                world.net.link(ours, theirs)
+            };
             let link = 1 << number;
             world.ends.push(LinkEnd { end: one, vats: (near, far), link });
             world.ends.push(LinkEnd { end: two, vats: (far, near), link });
@@ -143,6 +162,8 @@ impl World {
         match what {
             Do::Call => self.call(vat, a, [b, c]),
             Do::Pipeline => self.pipeline(vat, [a, b, c]),
+            Do::Hinted if a % 2 == 0 => self.call_for_fields(vat, a / 2, [b, c]),
+            Do::Hinted => self.call_without_pipeline(vat, a / 2, [b, c]),
             Do::Read => self.read(vat, a, b)?,
             Do::DropCall => self.drop_call(vat, a),
             Do::NewObject => {
@@ -260,6 +281,28 @@ impl World {
                     self.net.set_flow_limit(self.ends[place].end, words);
                 }
             }
+            Do::Introduce => {
+                self.network.closed.store(a % 2 == 0, Ordering::SeqCst);
+                self.network.eager.store(b % 4 == 0, Ordering::SeqCst);
+            }
+            Do::Habits => {
+                self.network.forwards.store(a % 2 == 1, Ordering::SeqCst);
+                self.network.pipelines.store(b % 4 == 1, Ordering::SeqCst);
+            }
+            Do::Slow => self.network.slow.store(a % 4 > 0, Ordering::SeqCst),
+            Do::Find => {
+                self.network.find_one();
+            }
+            Do::Compare => {
+                if let (Some(one), Some(other)) = (self.pick_away(vat, a), self.pick_away(vat, b)) {
+                    self.compare(vat, &one, &other);
+                }
+                if c % 4 == 0
+                    && let Some(place) = index(&self.vats[vat].comparisons, c / 4)
+                {
+                    drop(self.vats[vat].comparisons.remove(place));
+                }
+            }
         }
         self.take_arrivals()?;
         self.net.check();
@@ -331,9 +374,38 @@ impl World {
         self.call_with(vat, &via, &caps);
     }
 
+    fn call_without_pipeline(&mut self, vat: usize, via: usize, caps: [usize; FIELDS]) {
+        let Some(via) = self.pick_away(vat, via) else { return };
+        let caps = self.pick_caps(vat, caps);
+        let id = self.shadow.call(via.stream, &streams(&caps), None);
+        let call = self.net.call_without_pipeline(&via.client, id as u64, &clients(&caps));
+        self.without_pipeline.insert(id);
+        self.vats[vat].calls.push((id, call));
+        self.vats[vat].last = Some(via);
+    }
+
+    /// Makes a call of which only the fields are wanted, and gives up the oldest one.
+    fn call_for_fields(&mut self, vat: usize, via: usize, caps: [usize; FIELDS]) {
+        let Some(via) = self.pick_away(vat, via) else { return };
+        let caps = self.pick_caps(vat, caps);
+        let id = self.shadow.call(via.stream, &streams(&caps), None);
+        self.shadow.want_only_fields(id);
+        let pipeline = self.net.call_for_fields(&via.client, id as u64, &clients(&caps));
+        for (field, stream) in (0..).zip(self.shadow.calls[id].fields) {
+            let client = pipeline.get_pointer_field(field).as_cap();
+            self.keep(vat, Ref { client, stream }, id);
+        }
+        self.vats[vat].pipelines.push((id, pipeline));
+        if self.vats[vat].pipelines.len() > MANY_PIPELINES {
+            let (id, pipeline) = self.vats[vat].pipelines.remove(0);
+            self.shadow.cancel(id);
+            drop(pipeline);
+        }
+        self.vats[vat].last = Some(via);
+    }
+
     fn call_with(&mut self, vat: usize, via: &Ref, caps: &[Option<Ref>]) {
-        let streams: Vec<_> = caps.iter().map(|cap| cap.as_ref().map(|cap| cap.stream)).collect();
-        let id = self.shadow.call(via.stream, &streams, None);
+        let id = self.shadow.call(via.stream, &streams(caps), None);
         let call = self.net.call(&via.client, id as u64, &clients(caps));
         self.vats[vat].calls.push((id, call));
         self.vats[vat].last = Some(via.clone());
@@ -343,6 +415,9 @@ impl World {
     fn pipeline(&mut self, vat: usize, [call, field, then]: [usize; 3]) {
         let Some(call) = recent(&self.vats[vat].calls, call) else { return };
         let (id, call) = &self.vats[vat].calls[call];
+        if self.without_pipeline.contains(id) && call.result().is_none() {
+            return;
+        }
         let field = field % FIELDS;
         let client = call.pipelined(u16::try_from(field).unwrap_or(0));
         let held = Ref { client, stream: self.shadow.calls[*id].fields[field] };
@@ -387,12 +462,15 @@ impl World {
         fulfiller.fulfill(target.map_or_else(Client::null, |target| target.client));
     }
 
-    /// Circles are found in a vat, and between two of them, but not over three, and
-    /// not before the call is answered of which a field is told early and part of it.
-    /// What waits for itself in another way waits for ever.
+    /// Circles are found in a vat, and between two of them, but not over three, not before
+    /// the call is answered of which a field is told early and part of it, and not where
+    /// nobody is told what a call returns. What waits for itself in another way waits for
+    /// ever.
     fn may_become(&self, promise: Stream, target: Stream) -> bool {
         let circle = self.shadow.closes_circle(promise, target);
-        let unseen = self.shape != Shape::Pair || self.shadow.is_told_early(target);
+        let unseen = self.shape != Shape::Pair
+            || self.shadow.is_told_early(target)
+            || self.shadow.is_untold(target);
         !(circle && unseen || self.shadow.waits_for(target, promise))
     }
 
@@ -436,6 +514,11 @@ impl World {
         caps
     }
 
+    fn compare(&mut self, vat: usize, one: &Ref, other: &Ref) {
+        let comparison = one.client.compare(&other.client);
+        self.vats[vat].comparisons.push(([one.stream, other.stream], comparison));
+    }
+
     fn tail_call(&mut self, vat: usize, place: usize, target: &Ref, cap: usize) {
         let Held { id, early: None, .. } = self.vats[vat].held[place] else { return };
         let fields = self.shadow.calls[id].fields;
@@ -447,8 +530,7 @@ impl World {
         }
         let Held { call, .. } = self.vats[vat].held.remove(place);
         let caps = self.pick_caps(vat, [cap, cap / 3]);
-        let streams: Vec<_> = caps.iter().map(|cap| cap.as_ref().map(|cap| cap.stream)).collect();
-        let other = self.shadow.call(target.stream, &streams, Some(id));
+        let other = self.shadow.call(target.stream, &streams(&caps), Some(id));
         self.shadow.answer_by(id, other);
         let params = content::params(other as u64, &clients(&caps));
         call.tail_call(&target.client, INTERFACE, METHOD, params);
@@ -491,19 +573,31 @@ impl World {
     /// Lets everything come to rest, and checks that it came to the right one.
     pub(super) fn end(&mut self) -> Check {
         self.finish_work()?;
+        if self.shape.has_handoffs() {
+            // A capability of a third vat is not looked for before it is used, and what is
+            // found then may be one of yet another vat.
+            for _ in 0..self.vats.len() {
+                self.call_all_references();
+                self.finish_work()?;
+            }
+        }
         self.net.check_agreement();
         self.check_references()?;
         self.call_all_references();
+        self.compare_references();
         self.finish_work()?;
         self.check_outcomes()?;
+        self.check_comparisons()?;
         for vat in &mut self.vats {
+            vat.comparisons.clear();
             vat.refs.clear();
             vat.last = None;
             vat.calls.clear();
+            vat.pipelines.clear();
         }
         self.rest()?;
         if !self.net.is_empty() {
-            // Note [tail calls].
+            // Note [tail calls], Note [pipeline only].
             self.net.give_up_kept_fields();
         }
         self.net.find_remains()?;
@@ -522,6 +616,8 @@ impl World {
         for place in 0..self.ends.len() {
             self.net.set_flow_limit(self.ends[place].end, u64::MAX);
         }
+        self.network.slow.store(false, Ordering::SeqCst);
+        while self.network.find_one() {}
         self.rest()?;
         loop {
             for vat in 0..self.vats.len() {
@@ -621,12 +717,50 @@ impl World {
         Ok(())
     }
 
+    /// Asks of each reference whether it is the same as the next one.
+    fn compare_references(&mut self) {
+        for vat in 0..self.vats.len() {
+            let refs = self.vats[vat].refs.clone();
+            for pair in refs.windows(2) {
+                self.compare(vat, &pair[0], &pair[1]);
+            }
+        }
+    }
+
+    /// Capabilities are the same if and only if they lead to the same.
+    fn check_comparisons(&self) -> Check {
+        for ([one, other], comparison) in self.vats.iter().flat_map(|vat| &vat.comparisons) {
+            let both = [*one, *other];
+            // A promise for what somebody else was told may never resolve, and so may
+            // its comparison.
+            if both.iter().any(|stream| self.shadow.is_passed_on(*stream)) {
+                continue;
+            }
+            let (is, to) = (self.shadow.target(*one), self.shadow.target(*other));
+            match comparison.try_answer() {
+                None => return Err(format!("the comparison of {is:?} and {to:?} never ended")),
+                Some(Ok(same)) if same != (is == to) => {
+                    return Err(format!("{is:?} and {to:?} are taken for the same: {same}"));
+                }
+                Some(Err(error)) if !both.iter().any(|stream| self.shadow.may_fail(*stream)) => {
+                    return Err(format!("{is:?} and {to:?} cannot be compared: {error}"));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
     fn answered_by(&self, mut id: CallId) -> CallId {
         while let Answer::Tail(other) = self.shadow.calls[id].answer {
             id = other;
         }
         id
     }
+}
+
+fn streams(caps: &[Option<Ref>]) -> Vec<Option<Stream>> {
+    caps.iter().map(|cap| cap.as_ref().map(|held| held.stream)).collect()
 }
 
 fn clients(caps: &[Option<Ref>]) -> Vec<Client> {

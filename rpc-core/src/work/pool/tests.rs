@@ -23,6 +23,12 @@ fn until(condition: impl Fn() -> bool) {
     }
 }
 
+#[test]
+fn what_waits_is_not_looked_at_without_a_pause() {
+    assert_eq!(pool(|config| config.patience = Duration::ZERO).patience(), PAUSE);
+    assert_eq!(pool(|config| config.patience = Duration::MAX).patience(), Duration::MAX);
+}
+
 /// Note [memory peak].
 #[test]
 fn a_pool_forgets_the_workers_of_its_peak() {

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use super::world::World;
+use crate::trace::Dice;
 
 #[derive(Clone, Copy)]
 struct Script {
@@ -23,7 +24,7 @@ fn seeds(default: Range<u64>) -> Range<u64> {
 fn run_all(script: Script) -> usize {
     let mut lost = 0;
     for seed in seeds(0..600) {
-        let mut world = World::new(seed, 3);
+        let mut world = World::new(Dice::new(seed), 3);
         let outcome = catch_unwind(AssertUnwindSafe(|| run(&mut world, script)));
         if let Err(panic) = outcome {
             world.print_log();
@@ -33,6 +34,12 @@ fn run_all(script: Script) -> usize {
         lost += world.lost;
     }
     lost
+}
+
+/// Makes the script that bytes choose, with everything that may happen.
+pub(crate) fn chosen(bytes: &[u8]) {
+    let script = Script { cuts: true, closed_ends: true, ticks: true };
+    run(&mut World::new(Dice::loaded(bytes), 3), script);
 }
 
 fn run(world: &mut World, script: Script) {

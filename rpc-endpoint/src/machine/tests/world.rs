@@ -124,9 +124,9 @@ const RULES: Rules = Rules {
 };
 
 impl World {
-    pub(super) fn new(seed: u64, count: usize) -> Self {
+    pub(super) fn new(dice: Dice, count: usize) -> Self {
         let mut world = World {
-            dice: Dice::new(seed),
+            dice,
             trace: Trace::new(),
             ends: Vec::new(),
             pipes: Vec::new(),

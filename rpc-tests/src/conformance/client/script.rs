@@ -460,7 +460,20 @@ impl<'c> Script<'c> {
 
     fn something_else(&mut self) -> Result<(), Failure> {
         let c = self.context;
-        match self.random.below(6) {
+        match self.random.below(7) {
+            6 => {
+                self.note(format_args!("expectCancel, cancelled"));
+                let ours = c.ours();
+                let mut request = self.theirs.expect_cancel_request();
+                request.get().set_cap(ours.object.clone());
+                let call = request.send();
+                if self.random.below(2) == 0 {
+                    // Then the server has it; otherwise it may never begin.
+                    c.check_foo(&c.theirs())?;
+                }
+                drop((call, ours.object));
+                ours.probe.wait_dropped()?;
+            }
             0 => {
                 self.note(format_args!("callFoo"));
                 let ours = c.ours();

@@ -49,6 +49,13 @@ pub struct Foo<F, H = ()> {
     _held: H,
 }
 
+impl<F> Foo<F> {
+    /// One with this `foo`.
+    pub fn new(foo: F) -> Self {
+        Foo { foo, _held: () }
+    }
+}
+
 impl<F, H> test_interface::Server for Foo<F, H>
 where
     F: Fn(test_interface::FooParams, test_interface::FooResults) -> Result<()>

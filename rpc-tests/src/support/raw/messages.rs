@@ -2,8 +2,9 @@
 
 use capnp_threads_core::capnp::message::{Builder, HeapAllocator};
 use capnp_threads_core::capnp::traits::ImbueMut;
-use capnp_threads_core::capnp::{any_pointer, serialize};
+use capnp_threads_core::capnp::{any_pointer, data, serialize};
 use capnp_threads_core::hook::CapTable;
+use capnp_threads_core::network::Token;
 use capnp_threads_core::{Client, Error, FromClient};
 use rpc_schema::rpc_capnp::{cap_descriptor, message, message_target, payload, promised_answer};
 use rpc_schema::test_capnp::{test_call_order, test_more_stuff};
@@ -98,6 +99,76 @@ pub fn pointer_to_first(mut content: any_pointer::Builder<'_>) {
     let stand_in = Client::broken(Error::failed("only the index of this matters"));
     let mut params = imbued.init_as::<test_more_stuff::echo_params::Builder<'_>>();
     params.set_cap(test_call_order::Client::from_client(stand_in));
+}
+
+/// An Accept of what a token stands for, or of nothing.
+pub fn accept(question: u32, completion: Option<&Token>) -> Vec<u8> {
+    frame(|message| {
+        let mut accept = message.init_accept();
+        accept.set_question_id(question);
+        if let Some(completion) = completion {
+            write_token(completion, accept.init_provision());
+        }
+    })
+}
+
+/// A Provide for whom a token stands for.
+pub fn provide(question: u32, target: &Target, awaited: &Token) -> Vec<u8> {
+    frame(|message| {
+        let mut provide = message.init_provide();
+        provide.set_question_id(question);
+        write_target(provide.reborrow().init_target(), target);
+        write_token(awaited, provide.init_recipient());
+    })
+}
+
+/// A call whose parameters have a capability of a third vat, which the contact leads to. Its vine
+/// has the number of the question.
+pub fn call_with_contact(
+    question: u32,
+    target: &Target,
+    method: u16,
+    contact: Option<&Token>,
+) -> Vec<u8> {
+    frame(|message| {
+        let mut call = message.init_call();
+        call.set_question_id(question);
+        call.set_interface_id(1);
+        call.set_method_id(method);
+        write_target(call.reborrow().init_target(), target);
+        let table = call.init_params().init_cap_table(1);
+        let mut named = table.get(0).init_third_party_hosted();
+        named.set_vine_id(question);
+        if let Some(contact) = contact {
+            write_token(contact, named.init_id());
+        }
+    })
+}
+
+/// A call of `callFoo` with a capability of a third vat, which has this vine.
+pub fn call_foo_with_contact(
+    question: u32,
+    target: &Target,
+    vine: u32,
+    contact: &Token,
+) -> Vec<u8> {
+    frame(|message| {
+        let mut call = message.init_call();
+        call.set_question_id(question);
+        call.set_interface_id(super::MORE_STUFF);
+        call.set_method_id(super::CALL_FOO);
+        write_target(call.reborrow().init_target(), target);
+        let mut params = call.init_params();
+        let mut named = params.reborrow().init_cap_table(1).get(0).init_third_party_hosted();
+        named.set_vine_id(vine);
+        write_token(contact, named.init_id());
+        pointer_to_first(params.get_content());
+    })
+}
+
+/// Writes a token that is made of bytes.
+pub fn write_token(token: &Token, mut out: any_pointer::Builder<'_>) {
+    out.set_as::<data::Owned>(&token.bytes().unwrap()[..]).unwrap();
 }
 
 /// Says what a call or a Disembargo goes to.

@@ -12,13 +12,15 @@ use std::os::unix::net::UnixStream;
 
 use capnp_threads_core::capnp::message::ReaderOptions;
 use capnp_threads_core::capnp::serialize;
+use capnp_threads_core::transport::Transport;
 use capnp_threads_core::{ConnConfig, Connection, Vat};
 use capnp_threads_transport::unix;
 use rpc_schema::rpc_capnp::message;
 
 pub use self::messages::{
-    Loopback, call, finish, frame, framed, pointer_to_first, tagged, with_pointer, words,
-    write_cap, write_payload, write_target,
+    Loopback, accept, call, call_foo_with_contact, call_with_contact, finish, frame, framed,
+    pointer_to_first, provide, tagged, with_pointer, words, write_cap, write_payload, write_target,
+    write_token,
 };
 pub use self::said::{Cap, Outcome, Said, Target, said};
 
@@ -47,9 +49,20 @@ pub struct RawPeer {
 impl RawPeer {
     /// Connects a raw peer to a vat.
     pub fn connect(vat: &Vat, config: ConnConfig) -> (RawPeer, Connection) {
+        let (peer, transport) = RawPeer::alone();
+        (peer, vat.connect(transport, config).unwrap())
+    }
+
+    /// A raw peer, and the other end, which is not connected to a vat yet.
+    pub fn alone() -> (RawPeer, Transport) {
         let (here, there) = UnixStream::pair().unwrap();
-        let connection = vat.connect(unix::from_stream(there).unwrap(), config).unwrap();
-        (RawPeer { reader: BufReader::new(here.try_clone().unwrap()), writer: here }, connection)
+        (RawPeer::over(here), unix::from_stream(there).unwrap())
+    }
+
+    /// One that talks over a stream.
+    pub fn over(stream: UnixStream) -> RawPeer {
+        let reader = BufReader::new(stream.try_clone().unwrap());
+        RawPeer { reader, writer: stream }
     }
 
     /// Another handle to write with, for a thread of its own.

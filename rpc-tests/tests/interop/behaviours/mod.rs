@@ -2,6 +2,7 @@
 //! test wants, and that are not among those of the conformance programs.
 
 mod files;
+mod keepalive;
 mod peers;
 mod promises;
 mod reconnecting;

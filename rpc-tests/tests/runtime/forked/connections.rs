@@ -9,9 +9,10 @@ use std::{fs, io, thread};
 use capnp::message::Builder;
 use capnp_threads_core::message::Message;
 use capnp_threads_core::untyped::{Dispatch, IncomingCall, Payload};
-use capnp_threads_core::{Client, ConnConfig, Error, Vat};
+use capnp_threads_core::{Client, ConnConfig, Connection, Error, Vat};
 use capnp_threads_transport::{Address, PeerDescription, Transport, halves, tcp, unix};
-use rpc_tests::support::{LONG, alone};
+use rpc_tests::support::raw::RawPeer;
+use rpc_tests::support::{LONG, alone, threads_named, until, vat_that_shares_threads};
 
 use super::Child;
 
@@ -196,19 +197,48 @@ fn a_childs_own_calls_end_in_time() {
         call.on_resolve(move |outcome| tell.send(outcome.map(drop)).unwrap());
         told.recv_timeout(LONG).is_ok_and(|outcome| outcome.is_err_and(|error| error.is_timeout()))
     };
+    // Not after the parent has had threads of its own: the system gives the stacks of the
+    // parent's threads to those of the child, and locks know the parent's by them.
+    Child::start(ends_in_time).succeeds();
     assert!(ends_in_time());
-    // The thread that sees to it is the parent's.
+}
+
+/// A child drops what it has of a vat whose connections share their threads.
+#[cfg(target_os = "linux")]
+fn a_child_ends_no_thread_of_its_parents() {
+    let vat = vat_that_shares_threads("fks");
+    let served = || ConnConfig::new().bootstrap(vat.export_dispatch(Arc::new(Empty)));
+    let ask = |mut peer: RawPeer, connection: Connection| {
+        peer.bootstrapped(0);
+        drop(peer);
+        assert!(connection.join_timeout(LONG).unwrap());
+    };
+    let (peer, connection) = RawPeer::connect(&vat, served());
+    let mut own = Some((vat.clone(), connection.clone()));
+    until("the attendants to go", || threads_named("fks-att") == 1);
     wait_until_the_others_sleep();
-    Child::start(|| {
-        let child = ends_in_time();
-        wait_until_the_others_sleep();
-        // A child of the child is as well off.
-        let grandchild = Child::start(ends_in_time);
-        grandchild.succeeds();
-        child
-    })
-    .succeeds();
-    assert!(ends_in_time());
+    let child = Child::start(|| {
+        drop((own.take(), connection.close()));
+        // It has no thread that could do anything about it.
+        threads_named("fks") == 0
+    });
+    child.succeeds();
+    drop(own);
+    ask(peer, connection);
+    until("the attendants to go", || threads_named("fks-att") == 1);
+    wait_until_the_others_sleep();
+    // Nothing is left but the vat itself.
+    let mut last = Some(vat);
+    let child = Child::start(|| {
+        drop(last.take());
+        true
+    });
+    child.succeeds();
+    let vat = last.take().unwrap();
+    let served = ConnConfig::new().bootstrap(vat.export_dispatch(Arc::new(Empty)));
+    let (peer, connection) = RawPeer::connect(&vat, served);
+    ask(peer, connection);
+    assert!(vat.shutdown(LONG).unwrap());
 }
 
 #[test]
@@ -216,12 +246,14 @@ fn a_child_leaves_its_parent_alone() {
     if !alone("forked::connections::a_child_leaves_its_parent_alone") {
         return;
     }
+    #[cfg(target_os = "linux")]
+    a_childs_own_calls_end_in_time();
     a_child_can_neither_use_nor_end_a_connection();
     a_child_that_ends_leaves_the_listener_to_its_parent();
     a_child_that_stays_cannot_keep_its_parent_from_closing();
     #[cfg(target_os = "linux")]
     {
         a_child_is_told_that_a_vat_is_its_parents();
-        a_childs_own_calls_end_in_time();
+        a_child_ends_no_thread_of_its_parents();
     }
 }

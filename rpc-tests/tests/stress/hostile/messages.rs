@@ -468,11 +468,11 @@ fn unknown_messages_are_sent_back() {
     };
     type Build = fn(message::Builder<'_>);
     let builds: [Build; 5] = [
+        |message| message.init_third_party_answer().set_answer_id(1 << 30),
         |message| drop(message.init_obsolete_save()),
         |message| drop(message.init_obsolete_delete()),
         |message| message.init_provide().set_question_id(1),
         |message| message.init_accept().set_question_id(1),
-        |message| message.init_join().set_question_id(1),
     ];
     for build in builds {
         peer.send(build);

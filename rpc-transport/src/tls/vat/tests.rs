@@ -67,17 +67,10 @@ fn whoever_has_taken_the_address_of_a_vat_is_found_out() {
     assert_eq!(listener.failed_handshakes(), 1);
 }
 
-/// Shows the key of another vat, but has only its own.
-fn impostor(own: &VatKey, victim: VatId) -> VatKey {
-    let shown = CertificateDer::from([&PUBLIC[..], victim.public_key()].concat());
-    let certified = CertifiedKey::new(vec![shown], Arc::clone(&own.certified.key));
-    VatKey { certified: Arc::new(certified), ..own.clone() }
-}
-
 #[test]
 fn showing_the_key_of_another_vat_is_not_having_it() {
     let [here, victim, eve] = [(); 3].map(|()| VatKey::generate().unwrap());
-    let eve_as_victim = impostor(&eve, victim.id());
+    let eve_as_victim = victim.impostor(&eve);
     // As a server.
     let listener = eve_as_victim.listen(&local()).unwrap();
     let error = here.connect(&victim.address(listener.local_addr())).err().unwrap();

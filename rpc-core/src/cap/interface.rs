@@ -1,6 +1,8 @@
 //! Descriptions of interfaces at run time.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use capnp::any_pointer;
 use capnp::private::arena::GeneratedCodeArena;
@@ -9,6 +11,10 @@ use capnp::schema_capnp::node;
 
 use crate::cap::from_client::FromClient;
 use crate::error::Result;
+
+/// The interfaces that generated code has used so far, by their ids. The lock is a leaf.
+static KNOWN: parking_lot::RwLock<Option<HashMap<u64, &'static Interface>>> =
+    parking_lot::const_rwlock(None);
 
 /// An interface as its schema declares it.
 ///
@@ -29,6 +35,8 @@ pub struct Interface {
     methods: &'static [&'static str],
     bases: &'static [&'static Interface],
     node: &'static GeneratedCodeArena,
+    /// Whether the interface is found by its id.
+    known: AtomicBool,
 }
 
 impl Interface {
@@ -41,7 +49,7 @@ impl Interface {
         bases: &'static [&'static Interface],
         node: &'static GeneratedCodeArena,
     ) -> Self {
-        Interface { id, name, methods, bases, node }
+        Interface { id, name, methods, bases, node, known: AtomicBool::new(false) }
     }
 
     /// The id by which calls name the interface.
@@ -73,6 +81,21 @@ impl Interface {
         self.bases.iter().find_map(|base| base.find(interface_id))
     }
 
+    /// Lets [`Method`] find the interface, and those that it extends, by their ids.
+    #[inline]
+    pub(crate) fn make_known(&'static self) {
+        if !self.known.load(Ordering::Relaxed) {
+            self.enter();
+        }
+    }
+
+    #[cold]
+    fn enter(&'static self) {
+        self.bases.iter().for_each(|base| base.make_known());
+        KNOWN.write().get_or_insert_default().entry(self.id).or_insert(self);
+        self.known.store(true, Ordering::Relaxed);
+    }
+
     /// Prints a method of this interface or of one that it extends, as
     /// `file.capnp:Name.method`; a method that does not exist there is printed by its
     /// numbers.
@@ -98,6 +121,66 @@ impl fmt::Debug for Interface {
             .field("name", &self.name)
             .field("id", &format_args!("{:#018x}", self.id))
             .finish_non_exhaustive()
+    }
+}
+
+/// A method of some interface. Its names are known if generated code of this process has
+/// called the interface, or has made an object of it callable.
+#[derive(Clone, Copy)]
+pub struct Method {
+    interface_id: u64,
+    method_id: u16,
+    interface: Option<&'static Interface>,
+}
+
+impl Method {
+    pub(crate) fn of(interface_id: u64, method_id: u16) -> Self {
+        let known = KNOWN.read();
+        let interface = known.as_ref().and_then(|known| known.get(&interface_id)).copied();
+        Method { interface_id, method_id, interface }
+    }
+
+    /// The id of the interface that declares the method.
+    pub fn interface_id(&self) -> u64 {
+        self.interface_id
+    }
+
+    /// The method's ordinal in its interface.
+    pub fn method_id(&self) -> u16 {
+        self.method_id
+    }
+
+    /// The interface that declares the method, if it is known.
+    pub fn interface(&self) -> Option<&'static Interface> {
+        self.interface
+    }
+
+    /// The method's name in its interface, if it is known.
+    pub fn name(&self) -> Option<&'static str> {
+        self.interface?.methods.get(usize::from(self.method_id)).copied()
+    }
+}
+
+/// Methods are equal when they have the same numbers.
+impl PartialEq for Method {
+    fn eq(&self, other: &Self) -> bool {
+        (self.interface_id, self.method_id) == (other.interface_id, other.method_id)
+    }
+}
+
+impl Eq for Method {}
+
+/// `file.capnp:Name.method`, or the numbers if the interface is not known.
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Method { interface_id, method_id, interface } = *self;
+        MethodName { interface, interface_id, method_id }.fmt(f)
+    }
+}
+
+impl fmt::Debug for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

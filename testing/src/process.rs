@@ -1,7 +1,7 @@
 //! Programs that tests run.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -9,9 +9,8 @@ use std::time::Duration;
 /// A program that takes longer than this hangs.
 const FAR_TOO_LONG: Duration = Duration::from_secs(120);
 
-/// Runs a program to its end, which has to be a success, and returns what it
-/// printed.
-pub(crate) fn output(command: &mut Command) -> String {
+/// Runs a program to its end.
+pub fn finished(command: &mut Command) -> Output {
     let process = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let process = process.spawn().unwrap();
     let id = process.id();
@@ -21,7 +20,13 @@ pub(crate) fn output(command: &mut Command) -> String {
         Command::new("kill").args(["-9", &id.to_string()]).status().unwrap();
         panic!("{command:?} does not end");
     };
-    let output = output.unwrap();
+    output.unwrap()
+}
+
+/// Runs a program to its end, which has to be a success, and returns what it
+/// printed.
+pub fn output(command: &mut Command) -> String {
+    let output = finished(command);
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let complaints = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {}\n{printed}{complaints}", output.status);
@@ -29,22 +34,42 @@ pub(crate) fn output(command: &mut Command) -> String {
 }
 
 /// A program that prints `ready ADDR` when it serves. Dropping this kills it.
-pub(crate) struct Server {
+#[derive(Debug)]
+pub struct Server {
     process: Child,
-    pub(crate) address: String,
+    /// Where it serves.
+    pub address: String,
 }
 
 impl Server {
-    pub(crate) fn start(command: &mut Command) -> Self {
+    /// Starts it, and waits until it serves.
+    pub fn start(command: &mut Command) -> Self {
         let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let (send, receive) = mpsc::channel();
         thread::spawn(move || send.send(lines.next()));
         let line = receive.recv_timeout(FAR_TOO_LONG);
         let mut server = Server { process, address: String::new() };
-        let line = line.expect("the server says nothing").expect("the server ended").unwrap();
-        line.strip_prefix("ready ").expect(&line).clone_into(&mut server.address);
+        let line = line.unwrap_or_else(|_| panic!("the server says nothing"));
+        let line = line.unwrap_or_else(|| panic!("the server ended")).unwrap();
+        let address = line.strip_prefix("ready ").unwrap_or_else(|| panic!("{line}"));
+        address.clone_into(&mut server.address);
         server
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Whether it still runs.
+    pub fn has_not_ended(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_none()
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.process.wait().unwrap()
     }
 }
 
@@ -57,7 +82,7 @@ impl Drop for Server {
 }
 
 /// Whether what a test needs is there; `probe` tells by its success.
-pub(crate) fn installed(what: &str, probe: &mut Command) -> bool {
+pub fn installed(what: &str, probe: &mut Command) -> bool {
     let probed = probe.stdout(Stdio::null()).stderr(Stdio::null()).status();
     if probed.is_ok_and(|status| status.success()) {
         return true;

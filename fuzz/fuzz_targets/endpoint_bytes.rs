@@ -1,0 +1,3 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| capnp_threads_endpoint::fuzzed::endpoint_bytes(bytes));

@@ -1,0 +1,1 @@
+../../../schema/byte-stream.capnp

@@ -1,0 +1,191 @@
+//! The introducer: it provides a capability at the host, and gives the recipient the way
+//! there and a vine.
+
+use std::sync::{Arc, Weak};
+
+use super::ability::Follower;
+use super::provide::{Provide, ProvidesAt, State, Vine};
+use super::{Introduction, MAX_EMBARGO};
+use crate::cap::client::Client;
+use crate::cap::delivery::{Delivery, Lift};
+use crate::cap::effects::Effect;
+use crate::error::Error;
+use crate::ids::{ExportId, QuestionId};
+use crate::limits::Limits;
+use crate::log::tell;
+use crate::protocol::dest::Dest;
+use crate::protocol::export::{self, Export};
+use crate::protocol::import::ImportRef;
+use crate::protocol::releases::Released;
+use crate::protocol::{Abort, Machine, Txn};
+use crate::sync::atomic::Ordering;
+use crate::wire::{self, AcceptEmbargo, Context, Descriptor, Token};
+
+/// The share of [`Limits::exports`](crate::Limits::exports) that vines may take: what is
+/// introduced to one vat at once. Beyond that, this vat stands in for the host.
+const VINES: u32 = 8;
+
+/// The share of [`Limits::answers`](crate::Limits::answers) that may be provided at one host at
+/// once, whose limit is taken to be that of this side. So those to whom capabilities are given
+/// cannot make this vat exceed what the host allows, which would end the connection. Beyond
+/// [`Limits::provisions`], the host would keep nothing.
+const PROVIDES: u32 = 4;
+
+impl ProvidesAt for Machine {
+    fn not_needed(self: Arc<Self>, id: QuestionId) {
+        self.released(Released::Provide(id));
+    }
+}
+
+/// Sends what was described. Must not be called under a lock.
+fn send(provide: &Arc<Provide>, import: Arc<ImportRef>, awaited: Token) {
+    let host = Arc::clone(import.machine());
+    let dest = Dest::Import(import);
+    host.transact(|txn| {
+        let id = txn.send_provide(provide, &dest, awaited);
+        let before = provide.becomes(id.map_or(State::Void, State::Sent));
+        if let (State::Unsent(embargoes), Some(id)) = (before, id) {
+            for embargo in embargoes {
+                txn.follow(Follower::Lift(id, embargo));
+            }
+        }
+    });
+}
+
+impl Txn<'_> {
+    /// Names a capability as one of a third vat, if its host can be introduced to this peer.
+    /// It leads to an import of another connection.
+    ///
+    /// # Errors
+    /// Too many capabilities are exported.
+    pub(in crate::protocol) fn introduce(
+        &mut self,
+        client: &Client,
+    ) -> Result<Option<(Descriptor, Client)>, Error> {
+        let Some(import) = client.clone().into_kind_as::<ImportRef>() else { return Ok(None) };
+        let Some(Introduction { contact, awaited }) = self.introduction(&import) else {
+            return Ok(None);
+        };
+        let provide = Provide::new(Arc::clone(import.machine()) as _);
+        let id = self.free_export()?;
+        let serial = self.serial();
+        let vine = Vine::Root { provide: Arc::clone(&provide), lifts: 0 };
+        let vine = export::Kind::Vine(vine, client.clone());
+        self.machine.exports.insert(id, Export { serial, refs: 1, kind: vine, key: None });
+        self.order.vines += 1;
+        // Another connection's lock: see Note [handoff].
+        self.effect(Effect::Do(Box::new(move || send(&provide, import, awaited))));
+        Ok(Some((Descriptor::ThirdPartyHosted(id.0, Some(contact)), client.clone())))
+    }
+
+    fn introduction(&self, import: &ImportRef) -> Option<Introduction> {
+        let host = import.machine();
+        let Limits { answers, provisions, .. } = host.settings.limits;
+        let room = host.provides.len() < provisions.min(answers / PROVIDES) as usize;
+        if !room || import.has_fd() || !self.may_send_vine(host) {
+            return None;
+        }
+        self.machine.neighbour.as_ref()?.introduce_to(&**host.neighbour.as_ref()?)
+    }
+
+    /// Whether a vine may be sent that leads to the peer of another connection.
+    pub(super) fn may_send_vine(&self, other: &Machine) -> bool {
+        let able = |machine: &Machine| {
+            !machine.has_border
+                && !machine.refused_handoffs.load(Ordering::SeqCst)
+                && !machine.room().is_closed()
+        };
+        let room = self.order.vines < (self.limits().exports / VINES) as usize;
+        room && able(self.machine) && able(other)
+    }
+
+    /// Sends a Provide for a capability of the peer, and returns its id.
+    fn send_provide(
+        &mut self,
+        provide: &Arc<Provide>,
+        dest: &Dest,
+        awaited: Token,
+    ) -> Option<QuestionId> {
+        if self.dead().is_some() {
+            return None;
+        }
+        let id = self.unreturned_question()?;
+        self.sends_what_may_be_unknown();
+        self.machine.provides.insert(id, Arc::downgrade(provide));
+        self.send(wire::Message::Provide(wire::Provide {
+            question: id.0,
+            target: dest.target(),
+            recipient: Some(awaited),
+        }));
+        Some(id)
+    }
+
+    /// The recipient wants an embargo to be lifted behind its earlier calls.
+    ///
+    /// Of one vine, so many are lifted as an honest recipient needs: the host would have to
+    /// remember them, and would hold it against this vat. Those that are left wait at the host
+    /// until their time is over.
+    pub(in crate::protocol) fn lift_at_vine(
+        &mut self,
+        id: u32,
+        embargo: AcceptEmbargo,
+    ) -> Result<(), Abort> {
+        let vine = self.machine.exports.with(ExportId(id), |entry| match &mut entry.kind {
+            export::Kind::Vine(vine, client) => {
+                let may_lift = vine.may_lift() && embargo.len() <= MAX_EMBARGO;
+                let provide = match vine {
+                    Vine::Root { provide, .. } => Some(Arc::clone(provide) as _),
+                    Vine::Forwarded(_) => None,
+                };
+                Some((client.clone(), provide, may_lift))
+            }
+            _ => None,
+        });
+        let Some((client, provide, may_lift)) = vine.flatten() else {
+            return Err(Abort::new(format!(
+                "Disembargo of an Accept for export {id}, which is no vine"
+            )));
+        };
+        if !may_lift {
+            tell!(DEBUG, "the peer lifts embargoes without end; this one is not lifted");
+            self.effect(Effect::drop((client, provide)));
+            return Ok(());
+        }
+        let lift = Lift { provide, embargo };
+        self.hand_over(crate::protocol::named::Hosted::client(client), Delivery::Lift(lift), 0);
+        Ok(())
+    }
+
+    /// Sends the end of an embargo to the host, or to the next vine, behind the calls that were
+    /// passed on.
+    pub(in crate::protocol) fn pass_lift_on(&mut self, dest: &Dest, lift: Lift) {
+        let Lift { provide, embargo } = lift;
+        let Some(provide) = provide else {
+            return self.send(wire::Message::Disembargo(wire::Disembargo {
+                target: dest.target(),
+                context: Context::Accept(embargo),
+            }));
+        };
+        let Ok(provide) = provide.downcast::<Provide>() else { return };
+        if let Some((id, embargo)) = provide.lift(embargo) {
+            self.follow(Follower::Lift(id, embargo));
+        }
+    }
+
+    /// The vine of a Provide is gone.
+    pub(in crate::protocol) fn provide_released(&mut self, id: QuestionId) {
+        if self.machine.provides.remove(id).is_some() {
+            self.follow(Follower::Finish(id));
+        }
+    }
+
+    /// The host does not know what a Provide is.
+    pub(in crate::protocol) fn provide_refused(&mut self, id: QuestionId) {
+        self.machine.refused_handoffs.store(true, Ordering::SeqCst);
+        let provide: Option<Weak<Provide>> = self.machine.provides.remove(id);
+        if let Some(provide) = provide.and_then(|provide| provide.upgrade()) {
+            provide.becomes(State::Void);
+            self.effect(Effect::drop(provide));
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! What the short way reads is what the accessors of the schema read.
+
+use capnp::Word;
+use capnp::message::Builder;
+
+use super::super::decode::by_accessors;
+use super::*;
+use crate::wire::rpc_capnp::message;
+
+/// A frame as it is received: in memory of its own.
+fn received(words: &[u64]) -> Frame {
+    let mut own = Word::allocate_zeroed_vec(words.len());
+    let bytes = words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>();
+    Word::words_to_bytes_mut(&mut own).copy_from_slice(&bytes);
+    let length = u32::try_from(words.len()).unwrap();
+    Frame::from_segments(own, &[length]).unwrap()
+}
+
+fn built(fill: impl FnOnce(message::Builder<'_>)) -> Vec<u64> {
+    let mut builder = Builder::new_default();
+    fill(builder.init_root());
+    let segments = builder.get_segments_for_output();
+    segments[0].chunks(8).map(|word| u64::from_le_bytes(word.try_into().unwrap())).collect()
+}
+
+/// Reads a frame both ways. Returns whether it could be read in the short one.
+fn compare(words: &[u64]) -> bool {
+    let Some(short) = read(&received(words)) else { return false };
+    let short = short.with_frame(received(words));
+    let long = by_accessors(received(words), usize::MAX);
+    let long = long.unwrap_or_else(|error| panic!("{words:x?} is {short:?}, but {error}"));
+    assert_eq!(format!("{short:?}"), format!("{long:?}"), "{words:x?}");
+    true
+}
+
+fn frames() -> Vec<Vec<u64>> {
+    let call = |hint: u8, yourself: bool| {
+        built(|root| {
+            let mut call = root.init_call();
+            call.set_question_id(0x0102_0304);
+            call.set_interface_id(0x1122_3344_5566_7788);
+            call.set_method_id(0x0909);
+            call.set_no_promise_pipelining(hint == 1);
+            call.set_only_promise_pipeline(hint == 2);
+            call.reborrow().init_target().set_imported_cap(0x0a0b_0c0d);
+            if yourself {
+                call.reborrow().get_send_results_to().set_yourself(());
+            }
+            call.init_params().init_content().initn_as::<capnp::data::Builder<'_>>(9);
+        })
+    };
+    let results = |release: bool, no_finish: bool| {
+        built(|root| {
+            let mut ret = root.init_return();
+            ret.set_answer_id(0x0102_0304);
+            ret.set_release_param_caps(release);
+            ret.set_no_finish_needed(no_finish);
+            ret.init_results();
+        })
+    };
+    let finish = |release: bool, workaround: bool| {
+        built(|root| {
+            let mut finish = root.init_finish();
+            finish.set_question_id(0x0102_0304);
+            finish.set_release_result_caps(release);
+            finish.set_require_early_cancellation_workaround(workaround);
+        })
+    };
+    let both = [false, true];
+    let mut frames = vec![call(0, false), call(1, false), call(0, true), call(1, true)];
+    for first in both {
+        frames.extend(both.map(|second| results(first, second)));
+        frames.extend(both.map(|second| finish(first, second)));
+    }
+    frames
+}
+
+#[test]
+fn what_comes_most_often_goes_the_short_way() {
+    for frame in frames() {
+        assert!(compare(&frame), "{frame:x?}");
+    }
+}
+
+#[test]
+fn what_is_rare_is_left_to_the_accessors() {
+    let rare = [
+        built(|root| _ = root.init_bootstrap()),
+        built(|root| _ = root.init_call().init_params()),
+        built(|root| {
+            let mut call = root.init_call();
+            call.reborrow().init_target().init_promised_answer();
+            call.init_params();
+        }),
+        built(|root| {
+            let mut call = root.init_call();
+            call.reborrow().init_target();
+            call.init_params().init_cap_table(1);
+        }),
+        built(|root| {
+            let mut call = root.init_call();
+            call.reborrow().init_target();
+            call.set_only_promise_pipeline(true);
+            call.init_params();
+        }),
+        built(|root| _ = root.init_return().init_exception()),
+        built(|root| root.init_return().set_canceled(())),
+        built(|root| _ = root.init_return().init_results().init_cap_table(0)),
+    ];
+    for frame in rare {
+        assert!(read(&received(&frame)).is_none(), "{frame:x?}");
+    }
+}
+
+/// Each frame with each bit of it turned, and cut off at each word.
+#[test]
+fn what_is_garbled_is_read_alike_or_left_to_the_accessors() {
+    let mut short = 0;
+    for frame in frames() {
+        for bit in 0..64 * frame.len() {
+            let mut garbled = frame.clone();
+            garbled[bit / 64] ^= 1 << (bit % 64);
+            short += usize::from(compare(&garbled));
+        }
+        for end in 0..frame.len() {
+            compare(&frame[..end]);
+        }
+    }
+    assert!(short > 1000, "only {short}");
+}
+
+/// Numbers that look like pointers.
+#[test]
+fn what_is_random_is_read_alike_or_left_to_the_accessors() {
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = move || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed
+    };
+    let mut short = 0;
+    for _ in 0..20_000 {
+        let words: Vec<u64> = (0..12)
+            .map(|index| match next() % 4 {
+                0 => next() % 6,
+                1 => next(),
+                // A struct nearby.
+                _ => (next() % 4) << 2 | (1 + next() % 3) << 32 | (1 + next() % 3) << 48,
+            } & if index == 1 { 0xf } else { u64::MAX })
+            .collect();
+        short += usize::from(compare(&words));
+    }
+    assert!(short > 100, "only {short}");
+}

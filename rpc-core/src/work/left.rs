@@ -1,0 +1,66 @@
+//! What a thread has queued and has left to be written.
+//!
+//! Note [left to write]
+//!
+//! To wake another thread for each message costs more than to write it, and to write each
+//! by itself costs more than to write several at once. A thread that makes many calls does
+//! nothing else until it waits, and a worker that runs what is in a mailbox answers many. So
+//! such a thread leaves what it queues where it is, notes where that is, and writes all of it
+//! at the moment when it would sleep: in a wait, and before it takes what may not have come
+//! yet, from a socket or from the thread that reads. (Such a thread passes on to other
+//! connections what it receives for them.) It also writes before that when much has come together,
+//! and before it leaves something on another connection.
+//!
+//! The thread may do something else instead: compute, take a lock, end. So the send thread
+//! watches meanwhile (Note [turns]), and nothing that was left waits for longer than a
+//! fraction of a millisecond.
+
+use std::cell::RefCell;
+use std::sync::Weak;
+
+/// A way out on which threads leave messages.
+pub(crate) trait Leavings: Send + Sync {
+    /// Writes what was left, if nobody has done so. Does not wait.
+    ///
+    /// Must not be called under a lock.
+    fn write(&self);
+}
+
+crate::sync::thread_local! {
+    /// Where this thread has left something.
+    static LEFT: RefCell<Option<Weak<dyn Leavings>>> = const { RefCell::new(None) };
+}
+
+/// Notes that this thread is leaving something here. Returns `false` if it cannot note it any
+/// more, because it is ending.
+///
+/// Must not be called under a lock.
+pub(crate) fn note(here: &Weak<dyn Leavings>) -> bool {
+    let before = LEFT.try_with(|left| {
+        let mut left = left.borrow_mut();
+        match &mut *left {
+            Some(noted) if Weak::ptr_eq(noted, here) => None,
+            noted => noted.replace(Weak::clone(here)),
+        }
+    });
+    let Ok(before) = before else { return false };
+    before.into_iter().for_each(|elsewhere| write_at(&elsewhere));
+    true
+}
+
+/// Writes what this thread has left. Does not wait.
+///
+/// Must not be called under a lock.
+pub(crate) fn write() {
+    // A thread that is ending has left nothing that the send thread does not find.
+    let left = LEFT.try_with(|left| left.borrow_mut().take());
+    if let Ok(Some(left)) = left {
+        write_at(&left);
+    }
+}
+
+fn write_at(left: &Weak<dyn Leavings>) {
+    if let Some(left) = left.upgrade() {
+        left.write();
+    }
+}

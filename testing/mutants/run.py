@@ -1,0 +1,324 @@
+#!/usr/bin/env python3
+"""Finds out which check notices which mistake in the protocol.
+
+`catalogue.py` has the mistakes, each as a piece of source with what it would be instead. All of
+them are compiled into one copy of the workspace, in `target/mutants`, where the variable
+MUTANT turns one on. Then each check is run once without a mutant, which must pass, and with
+each mutant one after the other until one fails:
+
+    testing/mutants/run.py             prints a table, and fails if a mutant survives
+    testing/mutants/run.py --check     only whether each mutant still has its place (no build)
+    testing/mutants/run.py NAME...     these mutants only
+    testing/mutants/run.py --checks walk      some of the checks: walk, machine, models
+    testing/mutants/run.py --every     every check for each mutant, whether it is noticed or not
+    testing/mutants/run.py --write     writes the table into docs/verification.md
+
+A check that hangs has noticed, too: whoever waits for what never comes.
+"""
+
+import argparse
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from catalogue import MUTANTS  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+WORK = ROOT / "target" / "mutants"
+TREE = WORK / "tree"
+PAGE = ROOT / "docs" / "verification.md"
+
+SWITCH = """
+/// Which mistake is made, by the variable MUTANT.
+pub(crate) mod mutants {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    pub(crate) fn on(name: &str) -> bool {
+        static CHOSEN: OnceLock<Option<String>> = OnceLock::new();
+        static SEEN: AtomicBool = AtomicBool::new(false);
+        let chosen = CHOSEN.get_or_init(|| std::env::var("MUTANT").ok());
+        let on = chosen.as_deref() == Some(name);
+        if on && !SEEN.load(Ordering::Relaxed) && !SEEN.swap(true, Ordering::Relaxed) {
+            std::io::Write::write_all(&mut std::io::stderr(), b"the mutant is reached\\n").ok();
+        }
+        on
+    }
+}
+"""
+
+
+class Unplaced(Exception):
+    pass
+
+
+def place(mutant, source):
+    """Where the text between the marks stands, whatever the white space is."""
+    before, rest = mutant.where.split("<<<")
+    middle, after = rest.split(">>>")
+    pattern = "(%s)(%s)(%s)" % tuple(
+        r"\s*".join(re.escape(char) for char in part if not char.isspace()) + end
+        for part, end in ((before, r"\s*"), (middle, r"\s*"), (after, ""))
+    )
+    found = [m for m in re.finditer(pattern, source)]
+    if len(found) != 1:
+        raise Unplaced(f"{mutant.name}: {len(found)} places in {mutant.file}, not one")
+    start, end = found[0].span(2)
+    return start, start + len(source[start:end].rstrip())
+
+
+def mutated(source, mutants):
+    """The source with all the mutants, each behind its switch."""
+    spans = {}
+    for mutant in mutants:
+        spans.setdefault(place(mutant, source), []).append(mutant)
+
+    def text(start, end, inside):
+        out, at = [], start
+        while inside:
+            # The outermost that begins first.
+            span = min(inside, key=lambda span: (span[0], -span[1]))
+            own = [other for other in inside if span[0] <= other[0] and other[1] <= span[1]]
+            inner = [other for other in own if other != span]
+            inside = [other for other in inside if other not in own]
+            for other in inside:
+                if other[0] < span[1] and span[0] < other[1]:
+                    raise Unplaced(f"{spans[span][0].name} and {spans[other][0].name} overlap")
+            out.append(source[at : span[0]])
+            original = text(*span, inner)
+            statement = original.rstrip().endswith((";", "}"))
+            switch = "".join(
+                f'if crate::mutants::on("{m.name}") {{ {m.to} }} else ' for m in spans[span]
+            )
+            whole = f"{switch}{{ {original} }}"
+            out.append(whole if statement else f"({whole})")
+            at = span[1]
+        out.append(source[at:end])
+        return "".join(out)
+
+    return text(0, len(source), list(spans))
+
+
+def by_file(mutants):
+    files = {}
+    names = set()
+    for mutant in mutants:
+        if mutant.name in names:
+            raise Unplaced(f"two mutants are called {mutant.name}")
+        names.add(mutant.name)
+        files.setdefault(mutant.file, []).append(mutant)
+    return files
+
+
+def plant(mutants, libraries, check_only):
+    """Copies the workspace with the mutants, which are in these packages."""
+    problems, texts = [], {}
+    for file, mutants in by_file(mutants).items():
+        source = (ROOT / file).read_text()
+        try:
+            texts[file] = mutated(source, mutants)
+        except Unplaced as problem:
+            problems.append(str(problem))
+    if problems:
+        sys.exit("\n".join(["Mend the catalogue in testing/mutants:"] + problems))
+    if check_only:
+        return
+    names = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.split("\0")
+    for name in filter(None, names):
+        source, copy = ROOT / name, TREE / name
+        if not source.is_file():
+            continue
+        content = source.read_bytes()
+        if name in texts:
+            content = texts[name].encode()
+        if name in libraries:
+            content += SWITCH.encode()
+        if not copy.exists() or copy.read_bytes() != content:
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(content)
+            copy.chmod(source.stat().st_mode)
+
+
+def build(package, *options, flags="", target="target"):
+    """Builds tests, as `cargo test` does, and returns the programs."""
+    env = dict(os.environ, CARGO_INCREMENTAL="0")
+    if flags:
+        env["RUSTFLAGS"] = flags
+    command = ["cargo", "test", "--no-run", "-p", package, *options]
+    command += ["--target-dir", str(WORK / target)]
+    ran = subprocess.run(command, cwd=TREE, env=env, stderr=subprocess.PIPE, text=True)
+    if ran.returncode:
+        sys.exit(ran.stderr)
+    programs = re.findall(r"Executable .*\((.*)\)", ran.stderr)
+    return [TREE / program for program in programs]
+
+
+class Check:
+    def __init__(self, name, arguments, limit, env=None, program=None, folder="rpc-core"):
+        self.name, self.arguments, self.limit = name, arguments, limit
+        self.env, self.program, self.folder = env or {}, program, folder
+
+    def run(self, mutant):
+        """Returns whether the check passed, what it said, and whether the mutant's place was
+        reached."""
+        env = dict(os.environ, RUST_BACKTRACE="0", **self.env)
+        env.pop("MUTANT", None)
+        if mutant:
+            env["MUTANT"] = mutant.name
+        child = subprocess.Popen(
+            [self.program, *self.arguments],
+            cwd=TREE / self.folder,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        began, said, passed = time.monotonic(), [], None
+
+        def end():
+            try:
+                os.killpg(child.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+        timer = threading.Timer(self.limit, end)
+        timer.start()
+        failed, reached, summary = [], False, ""
+        for line in child.stdout:
+            said.append(line)
+            reached = reached or "the mutant is reached" in line
+            # What follows looks for a shorter walk, which nobody needs here.
+            if found := re.search(r"walk (\d+ of \d+ steps.*) fails", line):
+                failed.append(f"walk {found.group(1)}")
+                end()
+            if found := re.match(r"test (\S+) .*\.\.\. FAILED", line):
+                failed.append(found.group(1))
+            if line.startswith("test result"):
+                summary = line.strip()
+        status = child.wait()
+        timer.cancel()
+        if time.monotonic() - began >= self.limit and not failed:
+            return False, f"no end in {self.limit} s", reached, "".join(said)
+        if status == 0 and not failed:
+            return True, summary, reached, "".join(said)
+        what = failed[0] if failed else f"status {status}"
+        more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
+        return False, what + more, reached, "".join(said)
+
+
+def checks(wanted, walks, limit):
+    # Optimized, for walks are many, but not for longer than it takes to make them.
+    profile = "profile.release.package.capnp-threads-core"
+    fast = ("--release", "--config", f"{profile}.opt-level=1", "--config", f"{profile}.debug=false")
+    core = ("capnp-threads-core", "--lib", *fast)
+    known = []
+    if {"walk", "machine"} & wanted:
+        (program,) = build(*core)
+        walk = ["random_walks", "--nocapture", "--test-threads=1"]
+        known.append(Check("walk", walk, limit, {"WALK_RUNS": str(walks)}, program))
+        machine = ["--skip", "random_walks", "--test-threads=2"]
+        known.append(Check("machine", machine, limit, None, program))
+    if "models" in wanted:
+        (program,) = build(*core, flags="--cfg rpc_model", target="model")
+        known.append(Check("models", ["models", "--test-threads=2"], limit, None, program))
+    return [check for check in known if check.name in wanted]
+
+
+class Result:
+    """What the checks said of a mutant, and which of them noticed it."""
+
+    def __init__(self, mutant):
+        self.mutant, self.noticed, self.cells = mutant, [], []
+
+    def row(self):
+        said = "; ".join(f"{name}: {text}" for name, text in self.cells)
+        return f"| `{self.mutant.name}` | {self.mutant.what} | {said} |"
+
+
+def put_into_page(text):
+    """Writes the table into the page, between the lines that say so."""
+    begin, end = "<!-- mutants: begin -->\n", "<!-- mutants: end -->\n"
+    page = PAGE.read_text()
+    before, rest = page.split(begin)
+    _, after = rest.split(end)
+    PAGE.write_text(before + begin + "\n" + text + "\n" + end + after)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--checks", default="walk,machine,models")
+    parser.add_argument("--every", action="store_true", help="run every check for each mutant")
+    parser.add_argument("--write", action="store_true", help="write the table into the docs")
+    parser.add_argument("--walks", type=int, default=1000, help="how many walks at most")
+    parser.add_argument("--limit", type=int, default=600, help="seconds that a check may take")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="mutants at a time")
+    parser.add_argument("--logs", action="store_true", help="keep what each run said")
+    options = parser.parse_args()
+
+    plant(MUTANTS, ["rpc-core/src/lib.rs"], options.check)
+    if options.check:
+        print(f"{len(MUTANTS)} mutants have their places")
+        return
+    unknown = set(options.names) - {m.name for m in MUTANTS}
+    if unknown:
+        sys.exit(f"no such mutants: {', '.join(sorted(unknown))}")
+    chosen = [m for m in MUTANTS if not options.names or m.name in options.names]
+    run = checks(set(options.checks.split(",")), options.walks, options.limit)
+    for check in run:
+        passed, said, _, log = check.run(None)
+        if not passed:
+            sys.exit(f"{log[-4000:]}\n{check.name} fails without any mutant: {said}")
+        print(f"{check.name} without a mutant: {said}", flush=True)
+
+    def one(mutant):
+        result = Result(mutant)
+        for check in run:
+            passed, said, reached, log = check.run(mutant)
+            if options.logs:
+                (WORK / f"{mutant.name}.{check.name}.log").write_text(log)
+            result.cells.append(
+                (check.name, ("survives" if reached else "not reached") if passed else said)
+            )
+            if not passed:
+                result.noticed.append(check.name)
+                if not options.every:
+                    break
+        return result
+
+    head = "| mutant | what is wrong | who notices first |\n|---|---|---|"
+    print("\n" + head, flush=True)
+    results = []
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for result in pool.map(one, chosen):
+            print(result.row(), flush=True)
+            results.append(result)
+    survivors = [result.mutant.name for result in results if not result.noticed]
+    counts = {check.name: sum(check.name in r.noticed for r in results) for check in run}
+    summary = (
+        f"{len(chosen) - len(survivors)} of {len(chosen)} mutants are noticed: "
+        + ", ".join(f"{count} by {name}" for name, count in counts.items())
+        + f", with {options.walks} walks at most for each."
+    )
+    print("\n" + summary)
+    if options.write:
+        rows = "\n".join(result.row() for result in results)
+        put_into_page(f"{summary}\n\n{head}\n{rows}\n")
+    if survivors:
+        sys.exit("not noticed: " + ", ".join(survivors))
+
+
+if __name__ == "__main__":
+    main()
