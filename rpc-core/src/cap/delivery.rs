@@ -1,6 +1,5 @@
 //! What travels to a capability, and its route.
 
-use std::any::Any;
 use std::sync::{Arc, Weak};
 
 use crate::budget::Charge;
@@ -30,12 +29,38 @@ pub(crate) enum Delivery {
     Join(JoinRequest),
 }
 
-/// The end of an embargo, on its way through an introducer.
+/// The end of an embargo, on its way through an introducer. Where its way ends, the calls before
+/// it have arrived, or have left: then it goes on to the host, or to the vine of another vat.
 pub(crate) struct Lift {
-    /// What was provided at the host, of a type that the connection to it knows; `None` if
-    /// another vat has provided it, and this leads to the vine of that vat.
-    pub(crate) provide: Option<Arc<dyn Any + Send + Sync>>,
-    pub(crate) embargo: wire::AcceptEmbargo,
+    /// What was provided at the host; `None` if another vat has provided it.
+    provided: Option<Arc<dyn Embargoed>>,
+    embargo: wire::AcceptEmbargo,
+}
+
+/// What an introducer has provided at a host, where calls may wait behind an embargo.
+pub(crate) trait Embargoed: Send + Sync {
+    /// Tells the host that an embargo ends. Must not be called under a lock.
+    fn lift(self: Arc<Self>, embargo: wire::AcceptEmbargo);
+}
+
+impl Lift {
+    pub(crate) fn new(provided: Option<Arc<dyn Embargoed>>, embargo: wire::AcceptEmbargo) -> Self {
+        Lift { provided, embargo }
+    }
+
+    /// The embargo, if it leads to the vine of another vat.
+    pub(crate) fn at_vine(&self) -> Option<&wire::AcceptEmbargo> {
+        self.provided.is_none().then_some(&self.embargo)
+    }
+}
+
+impl Drop for Lift {
+    fn drop(&mut self) {
+        if let Some(provided) = self.provided.take() {
+            let embargo = std::mem::take(&mut self.embargo);
+            effects::defer(Effect::Do(Box::new(move || provided.lift(embargo))));
+        }
+    }
 }
 
 /// A Join on its way to a capability.
@@ -105,8 +130,8 @@ impl Delivery {
                 effects::defer(Effect::Complete(call.cell, Err(error)));
             }
             Delivery::Disembargo(echo) => echo.refuse(),
-            // What it would have lifted ends with the connection to the host.
-            Delivery::Lift(_) => {}
+            // The calls before it have failed.
+            Delivery::Lift(lift) => drop(lift),
             Delivery::Join(join) => {
                 effects::defer(Effect::Complete(join.cell, Err(error.clone())));
             }

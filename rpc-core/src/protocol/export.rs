@@ -53,7 +53,7 @@ pub(crate) enum Kind {
     Settled(Client),
     Pending(Arc<ExportSlot>),
     Resolved(Arc<ExportSlot>),
-    /// What belongs to the vine, and the import to which it leads.
+    /// What belongs to the vine, and the path to what was provided, or to the next vine.
     Vine(Vine, Client),
 }
 

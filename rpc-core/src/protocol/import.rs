@@ -101,6 +101,12 @@ impl ImportRef {
         }
     }
 
+    /// Whether the peer will never resolve it.
+    pub(super) fn is_settled(&self) -> bool {
+        let settled = |import: &mut Import| matches!(import.kind, Kind::Settled);
+        self.machine.imports.with(self.id, settled).unwrap_or(false)
+    }
+
     /// Whether a file descriptor came with the import.
     pub(super) fn has_fd(&self) -> bool {
         self.fd.get().is_some()
@@ -131,8 +137,7 @@ impl Capability for ImportRef {
 
     fn is_settled_import(&self) -> bool {
         // A promise that was sent again after it was resolved has no other handle.
-        let settled = |import: &mut Import| matches!(import.kind, Kind::Settled);
-        self.machine.imports.with(self.id, settled).unwrap_or(false)
+        self.is_settled()
     }
 
     fn stream(&self) -> Arc<Stream> {

@@ -112,7 +112,7 @@ fn the_end_of_an_embargo_takes_the_way_of_the_calls_before_it() {
 #[test]
 fn the_order_is_kept_in_chains_whichever_link_is_held_back() {
     for habits in 0..8 {
-        for kind in [Gift::Object, Gift::Promise, Gift::Field] {
+        for kind in Gift::ALL {
             let links = Town::new(4).ends.len();
             for held in 0..links {
                 let mut town = Town::new(4);

@@ -38,8 +38,22 @@ impl Town {
 
     /// With the limits of each vat.
     pub(super) fn with_limits(vats: usize, limits: impl Fn(usize) -> Limits) -> Self {
-        let mut net = Net::new();
+        Self::in_network(Neighbourhood::new(), vats, limits)
+    }
+
+    /// Of three vats whose links pass file descriptors.
+    pub(super) fn passing_fds() -> Self {
         let network = Neighbourhood::new();
+        network.passing_fds.store(true, Ordering::SeqCst);
+        Self::in_network(network, 3, |_| limits())
+    }
+
+    fn in_network(
+        network: Arc<Neighbourhood>,
+        vats: usize,
+        limits: impl Fn(usize) -> Limits,
+    ) -> Self {
+        let mut net = Net::new();
         let names = ["alice", "carol", "bob", "dave"];
         let made: Vec<_> = names.into_iter().take(vats).map(|name| net.object(name)).collect();
         let mut ends = Vec::new();
@@ -194,6 +208,15 @@ pub(super) enum Gift {
     Promise,
     /// A field of what another call returns.
     Field,
+    /// A promise of Bob's.
+    TheirPromise,
+    /// A field of what Bob will return.
+    TheirField,
+}
+
+impl Gift {
+    pub(super) const ALL: [Gift; 5] =
+        [Gift::Object, Gift::Promise, Gift::Field, Gift::TheirPromise, Gift::TheirField];
 }
 
 /// A gift, and what makes it Bob's object.
@@ -225,7 +248,35 @@ pub(super) fn gift(town: &mut Town, gift: Gift) -> Given {
             town.net.settle();
             Given { client, make: Box::new(make) }
         }
+        Gift::TheirPromise => {
+            let (promised, fulfiller) = promise();
+            town.objects[BOB].give(vec![promised]);
+            let call = town.net.call(&bob, 100, &[]);
+            town.net.settle();
+            town.objects[BOB].acknowledge();
+            let (client, object) = (call.cap(0), another_object_of_bobs(town));
+            Given { client, make: Box::new(move |_| fulfiller.fulfill(object)) }
+        }
+        Gift::TheirField => {
+            let asked = town.objects[BOB].clone();
+            asked.hold();
+            let call = town.net.call(&bob, 100, &[]);
+            let (client, object) = (call.pipelined(0), another_object_of_bobs(town));
+            town.net.settle();
+            let make = move |_: &mut Town| {
+                asked.answer_with(&[object]);
+                drop(call);
+            };
+            Given { client, make: Box::new(make) }
+        }
     }
+}
+
+/// Takes the place of the object that has been asked.
+fn another_object_of_bobs(town: &mut Town) -> Client {
+    let (actor, client) = town.net.object("another of bob's");
+    town.objects[BOB] = actor;
+    client
 }
 
 /// Calls that were made before a handoff, while it goes on, and afterwards, arrive in that
@@ -233,7 +284,7 @@ pub(super) fn gift(town: &mut Town, gift: Gift) -> Given {
 #[test]
 fn the_order_is_kept_whichever_link_is_held_back() {
     for eager in [false, true] {
-        for kind in [Gift::Object, Gift::Promise, Gift::Field] {
+        for kind in Gift::ALL {
             let links = Town::new(3).ends.len();
             for held in 0..links {
                 let mut town = Town::new(3);
@@ -269,7 +320,7 @@ fn the_order_is_kept_whichever_link_is_held_back() {
 /// Alice gives something to Dave, who gives it to Carol.
 #[test]
 fn the_order_is_kept_over_four_vats_whichever_link_is_held_back() {
-    for kind in [Gift::Object, Gift::Promise] {
+    for kind in Gift::ALL {
         let links = Town::new(4).ends.len();
         for held in 0..links {
             let mut town = Town::new(4);
@@ -313,7 +364,7 @@ fn the_order_is_kept_over_four_vats_whichever_link_is_held_back() {
 #[test]
 fn every_wait_ends_wherever_a_link_is_cut() {
     let mut cuts = 0;
-    for kind in [Gift::Object, Gift::Promise] {
+    for kind in Gift::ALL {
         for (one, other) in [(ALICE, CAROL), (ALICE, BOB), (CAROL, BOB)] {
             for after in 0.. {
                 let mut town = Town::new(3);

@@ -44,6 +44,7 @@ mod flow_limit;
 pub mod fuzzed;
 mod handoff_chains;
 mod handoff_peers;
+mod handoff_promises;
 mod handoffs;
 mod held_references;
 mod hints;

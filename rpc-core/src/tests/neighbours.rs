@@ -50,6 +50,8 @@ pub(super) struct Neighbourhood {
     pub(super) forwards: AtomicBool,
     /// Whether calls follow an Accept at once.
     pub(super) pipelines: AtomicBool,
+    /// Whether the links that are made from now on pass file descriptors.
+    pub(super) passing_fds: AtomicBool,
     /// How many contacts were passed on.
     pub(super) forwarded: AtomicU64,
     /// Whether those who look for a host have to wait until the test lets one go on.
@@ -81,6 +83,10 @@ impl Neighbourhood {
     /// Enters the machine that got this.
     pub(super) fn enter(&self, own: VatNumber, peer: VatNumber, machine: &Arc<Machine>) {
         self.links.lock().insert((own, peer), Arc::downgrade(machine));
+    }
+
+    pub(super) fn passes_fds(&self) -> bool {
+        self.passing_fds.load(Ordering::SeqCst)
     }
 
     /// Lets the one that has looked for its host the longest go on.

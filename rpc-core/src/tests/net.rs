@@ -235,10 +235,11 @@ impl Net {
         vats: Option<(VatNumber, VatNumber)>,
     ) {
         let wire = Arc::new(Wire::default());
-        let fds = limits.message_fds_sent as usize;
-        let settings = Settings { limits, fds, ..Settings::default() };
         let outbox = Arc::clone(&wire) as Arc<dyn Outbox>;
         let network = self.network.as_ref().zip(vats);
+        let passes_fds = network.is_none_or(|(network, _)| network.passes_fds());
+        let fds = if passes_fds { limits.message_fds_sent as usize } else { 0 };
+        let settings = Settings { limits, fds, ..Settings::default() };
         let neighbour = network.map(|(network, (own, peer))| network.door(own, peer));
         let offers = Offers { bootstrap, neighbour, ..Offers::default() };
         let machine = Machine::new(settings, offers, outbox);

@@ -297,7 +297,8 @@ impl Town {
         let has = |net: &mut Net, own, peer| net.bootstrapped(end(&ends, own, peer));
         let bobs = has(&mut net, ALICE, BOB);
         let (promised, fulfiller) = promise();
-        // From vat to vat.
+        // From vat to vat. Whoever gave Alice's promise on would introduce her.
+        network.closed.store(true, Ordering::SeqCst);
         let mut passed_on = promised;
         let mut given = Vec::new();
         for (from, to) in [(ALICE, CAROL), (CAROL, DAVE)] {
@@ -311,6 +312,7 @@ impl Town {
             drop((call, object));
         }
         net.settle();
+        network.closed.store(false, Ordering::SeqCst);
         let [(object, _), ..] = made;
         let given = given.try_into().unwrap();
         let fulfiller = Some(fulfiller);

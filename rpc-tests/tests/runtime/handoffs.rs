@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use capnp_threads_core::network::{Admission, RpcSystemBuilder};
-use capnp_threads_core::{Error, ErrorKind, FromClient, Result, RpcSystem, Vat};
+use capnp_threads_core::{
+    Error, ErrorKind, FromClient, Limits, Result, RpcSystem, Vat, promise_client,
+};
 use parking_lot::Mutex;
 use rpc_schema::echo_capnp::echo;
 use rpc_tests::support::{Watchdog, until};
@@ -18,6 +20,7 @@ in_each_network! {
     what_was_given_outlives_the_giver
     calls_of_many_threads_arrive_in_order
     what_is_taken_at_once_outlives_the_giver
+    what_is_not_known_yet_outlives_the_giver
     a_vat_that_does_not_hand_off_stays_in_the_path
     a_host_that_refuses_a_stranger_is_called_through_the_giver
     a_host_that_is_not_reached_is_called_through_the_giver
@@ -128,6 +131,37 @@ fn what_is_taken_at_once_outlives_the_giver<K: Kind>() {
     drop(alice);
     until("the giver to be gone", || bob.connection_count() == 1);
     ping(&given).unwrap();
+}
+
+/// The host gives something away that it has only promised.
+fn what_is_not_known_yet_outlives_the_giver<K: Kind>() {
+    let _watchdog = Watchdog::start();
+    let (promised, fulfiller) = promise_client::<echo::Client>();
+    let bobs = Vat::new();
+    let bob = RpcSystem::builder(&bobs, K::listening()).bootstrap(promised).start().unwrap();
+    let gift: Arc<Mutex<Option<echo::Client>>> = Arc::default();
+    let offering = Arc::clone(&gift);
+    // What she could receive with a descriptor, she would keep in her hands.
+    let mut without_descriptors = Limits::default();
+    without_descriptors.message_fds_sent = 0;
+    let alice = builder::<K>()
+        .limits(without_descriptors)
+        .bootstrap_factory(move |_| offering.lock().clone().map(FromClient::into_client))
+        .start()
+        .unwrap();
+    *gift.lock() = Some(offered::<K>(&bob, &alice));
+    let carol = caller::<K>().accept_at_once(true).start().unwrap();
+    let given = offered::<K>(&alice, &carol);
+    // Bob has promised it to both.
+    let promised_to =
+        || bobs.snapshot().connections.iter().filter(|to| to.tables.exports > 0).count();
+    until("the host's promise", || promised_to() == 2);
+    let called = given.ping_request().send();
+    drop(alice);
+    until("the giver to be gone", || (carol.connection_count(), bob.connection_count()) == (1, 1));
+    assert!(!is_settled(&given));
+    fulfiller.fulfill(echo::Client::from_server(Notes::default()));
+    called.wait().unwrap();
 }
 
 /// While promises resolve, the host is dialled, and calls take one path and then another.

@@ -12,7 +12,7 @@ use crate::memory::GiveBack;
 use crate::protocol::dest::{Dest, Pinned};
 use crate::protocol::export::{self, Export, ExportSlot};
 use crate::protocol::remote_promise::RemotePromise;
-use crate::protocol::{Abort, Txn, import, question};
+use crate::protocol::{Abort, Machine, Txn, import, question};
 use crate::wire::{self, Attached, Descriptor};
 
 /// Number of exports for which the search by capability may keep memory.
@@ -53,6 +53,39 @@ enum ExportAs {
     Settled,
     Promise,
     Broken,
+}
+
+impl Machine {
+    /// What stands for a promise of the peer, at `dest`, where it was described: one
+    /// capability, shared while it is referred to.
+    pub(in crate::protocol) fn pinned(&self, promise: &Arc<RemotePromise>, dest: Dest) -> Client {
+        let known = self.with_pinned(&dest, |pinned| pinned.upgrade()).flatten();
+        Client::of(known.unwrap_or_else(|| {
+            let pinned = Pinned::new(dest.clone(), promise);
+            self.with_pinned(&dest, |known| *known = Arc::downgrade(&pinned));
+            pinned
+        }))
+    }
+
+    /// Runs `step` on what stands for an open place of the peer.
+    fn with_pinned<R>(&self, dest: &Dest, step: impl FnOnce(&mut Weak<Pinned>) -> R) -> Option<R> {
+        match dest {
+            Dest::Import(import) => {
+                self.imports.with(import.id(), |entry| match &mut entry.kind {
+                    import::Kind::Promised { pinned, .. } => Some(step(pinned)),
+                    import::Kind::Settled => None,
+                })?
+            }
+            Dest::Answer(question, path) => {
+                self.questions.with(question.id(), |entry| match &mut entry.state {
+                    question::State::Asked(asked) if entry.serial == question.serial() => {
+                        asked.fields.get_mut(path).map(|field| step(&mut field.pinned))
+                    }
+                    _ => None,
+                })?
+            }
+        }
+    }
 }
 
 impl Txn<'_> {
@@ -125,7 +158,7 @@ impl Txn<'_> {
                     let Err(dest) = promise.location() else { continue };
                     let descriptor = dest.descriptor();
                     self.mark_called(&dest);
-                    Described::new(descriptor, self.pinned(&promise, dest))
+                    Described::new(descriptor, self.machine.pinned(&promise, dest))
                 }
                 View::Settled => {
                     if let Some((descriptor, path)) = self.introduce(&client)? {
@@ -136,7 +169,7 @@ impl Txn<'_> {
                     Described { descriptor: Descriptor::SenderHosted(id.0), path: client, fd }
                 }
                 View::Promise => {
-                    if let Some((descriptor, path)) = self.pass_on(&client)? {
+                    if let Some((descriptor, path)) = self.hand_off_promise(&client)? {
                         return Ok(Described::new(descriptor, path));
                     }
                     let id = self.export(&client, ExportAs::Promise)?;
@@ -152,6 +185,17 @@ impl Txn<'_> {
         }
     }
 
+    /// Names what may still resolve as a capability of a third vat, if it can be called there.
+    ///
+    /// # Errors
+    /// Too many capabilities are exported.
+    fn hand_off_promise(&mut self, client: &Client) -> Result<Option<(Descriptor, Client)>, Error> {
+        match self.pass_on(client)? {
+            Some(passed_on) => Ok(Some(passed_on)),
+            None => self.introduce(client),
+        }
+    }
+
     /// Names a broken capability: it travels as a promise that resolves to the error.
     fn describe_broken(&mut self, error: Error) -> Result<Described, Error> {
         let client = Client::broken(error.clone());
@@ -164,44 +208,13 @@ impl Txn<'_> {
         Ok(Described::new(Descriptor::SenderPromise(id.0), client))
     }
 
-    /// What stands for a promise of the peer, at `dest`, where it was described: one
-    /// capability, shared while it is referred to.
-    fn pinned(&self, promise: &Arc<RemotePromise>, dest: Dest) -> Client {
-        let known = self.with_pinned(&dest, |pinned| pinned.upgrade()).flatten();
-        Client::of(known.unwrap_or_else(|| {
-            let pinned = Pinned::new(dest.clone(), promise);
-            self.with_pinned(&dest, |known| *known = Arc::downgrade(&pinned));
-            pinned
-        }))
-    }
-
-    /// Runs `step` on what stands for an open place of the peer.
-    fn with_pinned<R>(&self, dest: &Dest, step: impl FnOnce(&mut Weak<Pinned>) -> R) -> Option<R> {
-        match dest {
-            Dest::Import(import) => {
-                self.machine.imports.with(import.id(), |entry| match &mut entry.kind {
-                    import::Kind::Promised { pinned, .. } => Some(step(pinned)),
-                    import::Kind::Settled => None,
-                })?
-            }
-            Dest::Answer(question, path) => {
-                self.machine.questions.with(question.id(), |entry| match &mut entry.state {
-                    question::State::Asked(asked) if entry.serial == question.serial() => {
-                        asked.fields.get_mut(path).map(|field| step(&mut field.pinned))
-                    }
-                    _ => None,
-                })?
-            }
-        }
-    }
-
     /// The place of the peer to which a described `target` is pinned; `None` if
     /// `target` is not behind the peer.
     pub(in crate::protocol) fn place_of(&self, target: &Client) -> Option<Client> {
         let target = target.shortened();
         match self.view(&target) {
             View::Null | View::Broken(_) | View::Import(_) => Some(target),
-            View::Remote(promise) => Some(self.pinned(&promise, promise.location().err()?)),
+            View::Remote(promise) => Some(self.machine.pinned(&promise, promise.location().err()?)),
             _ => None,
         }
     }
@@ -285,7 +298,8 @@ impl Txn<'_> {
             let target = slot.target().shortened();
             let elsewhere = matches!(self.view(&target), View::Promise)
                 && !self.order.exported.contains_key(&target.address());
-            let passed_on = if elsewhere { self.pass_on(&target).transpose() } else { None };
+            let passed_on =
+                if elsewhere { self.hand_off_promise(&target).transpose() } else { None };
             if elsewhere && passed_on.is_none() {
                 // The target is another promise that this peer does not have: the entry
                 // goes on with it.

@@ -13,13 +13,13 @@ use crate::error::Error;
 use crate::ids::{ExportId, QuestionId};
 use crate::limits::Limits;
 use crate::log::tell;
-use crate::protocol::dest::Dest;
+use crate::protocol::dest::{Dest, Pinned};
 use crate::protocol::export::{self, Export};
-use crate::protocol::import::ImportRef;
 use crate::protocol::releases::Released;
+use crate::protocol::remote_promise::RemotePromise;
 use crate::protocol::{Abort, Machine, Txn};
 use crate::sync::atomic::Ordering;
-use crate::wire::{self, AcceptEmbargo, Context, Descriptor, Token};
+use crate::wire::{self, AcceptEmbargo, Context, Descriptor, PromisedAnswer, Target, Token};
 
 /// The share of [`Limits::exports`](crate::Limits::exports) that vines may take: what is
 /// introduced to one vat at once. Beyond that, this vat stands in for the host.
@@ -35,12 +35,15 @@ impl ProvidesAt for Machine {
     fn not_needed(self: Arc<Self>, id: QuestionId) {
         self.released(Released::Provide(id));
     }
+
+    fn lift(self: Arc<Self>, id: QuestionId, embargo: AcceptEmbargo) {
+        self.transact(|txn| txn.follow(Follower::Lift(id, embargo)));
+    }
 }
 
 /// Sends what was described. Must not be called under a lock.
-fn send(provide: &Arc<Provide>, import: Arc<ImportRef>, awaited: Token) {
-    let host = Arc::clone(import.machine());
-    let dest = Dest::Import(import);
+fn send(provide: &Arc<Provide>, dest: Dest, awaited: Token) {
+    let host = Arc::clone(dest.machine());
     host.transact(|txn| {
         let id = txn.send_provide(provide, &dest, awaited);
         let before = provide.becomes(id.map_or(State::Void, State::Sent));
@@ -50,6 +53,55 @@ fn send(provide: &Arc<Provide>, import: Arc<ImportRef>, awaited: Token) {
             }
         }
     });
+}
+
+/// What can be provided at the host of another connection.
+enum HandedOff {
+    /// An import, or what was described as a place of the host, whatever it has become.
+    There(Dest),
+    /// What the host will resolve.
+    Promise(Arc<RemotePromise>),
+}
+
+impl HandedOff {
+    fn of(client: &Client) -> Option<Self> {
+        if let Some(import) = client.clone().into_kind_as() {
+            return Some(HandedOff::There(Dest::Import(import)));
+        }
+        if let Some(pinned) = client.kind_as::<Pinned>() {
+            return pinned.dest().ok().map(HandedOff::There);
+        }
+        client.clone().into_kind_as().map(HandedOff::Promise)
+    }
+
+    fn host(&self) -> &Arc<Machine> {
+        match self {
+            HandedOff::There(dest) => dest.machine(),
+            HandedOff::Promise(promise) => promise.machine(),
+        }
+    }
+
+    /// Whether it has a file descriptor, or may come to have one, which this vat can pass on
+    /// and the host perhaps not.
+    fn may_have_fd(&self) -> bool {
+        match self {
+            HandedOff::There(Dest::Import(import)) if import.is_settled() => import.has_fd(),
+            _ => self.host().settings.fds > 0,
+        }
+    }
+
+    /// The place that is provided, and the path to it: Note [described path]. `None` if it has
+    /// resolved meanwhile.
+    fn pinned(self, client: &Client) -> Option<(Dest, Client)> {
+        match self {
+            HandedOff::There(dest) => Some((dest, client.clone())),
+            HandedOff::Promise(promise) => {
+                let dest = promise.location().err()?;
+                let path = promise.machine().pinned(&promise, dest.clone());
+                Some((dest, path))
+            }
+        }
+    }
 }
 
 impl Txn<'_> {
@@ -62,27 +114,28 @@ impl Txn<'_> {
         &mut self,
         client: &Client,
     ) -> Result<Option<(Descriptor, Client)>, Error> {
-        let Some(import) = client.clone().into_kind_as::<ImportRef>() else { return Ok(None) };
-        let Some(Introduction { contact, awaited }) = self.introduction(&import) else {
+        let Some(place) = HandedOff::of(client) else { return Ok(None) };
+        let Some(Introduction { contact, awaited }) = self.introduction(&place) else {
             return Ok(None);
         };
-        let provide = Provide::new(Arc::clone(import.machine()) as _);
+        let Some((dest, path)) = place.pinned(client) else { return Ok(None) };
+        let provide = Provide::new(Arc::clone(dest.machine()) as _);
         let id = self.free_export()?;
         let serial = self.serial();
         let vine = Vine::Root { provide: Arc::clone(&provide), lifts: 0 };
-        let vine = export::Kind::Vine(vine, client.clone());
+        let vine = export::Kind::Vine(vine, path.clone());
         self.machine.exports.insert(id, Export { serial, refs: 1, kind: vine, key: None });
         self.order.vines += 1;
         // Another connection's lock: see Note [handoff].
-        self.effect(Effect::Do(Box::new(move || send(&provide, import, awaited))));
-        Ok(Some((Descriptor::ThirdPartyHosted(id.0, Some(contact)), client.clone())))
+        self.effect(Effect::Do(Box::new(move || send(&provide, dest, awaited))));
+        Ok(Some((Descriptor::ThirdPartyHosted(id.0, Some(contact)), path)))
     }
 
-    fn introduction(&self, import: &ImportRef) -> Option<Introduction> {
-        let host = import.machine();
+    fn introduction(&self, place: &HandedOff) -> Option<Introduction> {
+        let host = place.host();
         let Limits { answers, provisions, .. } = host.settings.limits;
         let room = host.provides.len() < provisions.min(answers / PROVIDES) as usize;
-        if !room || import.has_fd() || !self.may_send_vine(host) {
+        if !room || place.may_have_fd() || !self.may_send_vine(host) {
             return None;
         }
         self.machine.neighbour.as_ref()?.introduce_to(&**host.neighbour.as_ref()?)
@@ -112,9 +165,17 @@ impl Txn<'_> {
         let id = self.unreturned_question()?;
         self.sends_what_may_be_unknown();
         self.machine.provides.insert(id, Arc::downgrade(provide));
+        let target = match self.nameable(dest) {
+            Ok(()) => dest.target(),
+            // The results had no capabilities, and their id may be another question's. A field
+            // of the Provide itself does not exist either, so whoever comes is told so.
+            Err(_) => {
+                Target::PromisedAnswer(PromisedAnswer { question: id.0, path: Some([].into()) })
+            }
+        };
         self.send(wire::Message::Provide(wire::Provide {
             question: id.0,
-            target: dest.target(),
+            target,
             recipient: Some(awaited),
         }));
         Some(id)
@@ -133,42 +194,38 @@ impl Txn<'_> {
         let vine = self.machine.exports.with(ExportId(id), |entry| match &mut entry.kind {
             export::Kind::Vine(vine, client) => {
                 let may_lift = vine.may_lift() && embargo.len() <= MAX_EMBARGO;
-                let provide = match vine {
+                let provided = match vine {
                     Vine::Root { provide, .. } => Some(Arc::clone(provide) as _),
                     Vine::Forwarded(_) => None,
                 };
-                Some((client.clone(), provide, may_lift))
+                Some((client.clone(), provided, may_lift))
             }
             _ => None,
         });
-        let Some((client, provide, may_lift)) = vine.flatten() else {
+        let Some((client, provided, may_lift)) = vine.flatten() else {
             return Err(Abort::new(format!(
                 "Disembargo of an Accept for export {id}, which is no vine"
             )));
         };
         if !may_lift {
             tell!(DEBUG, "the peer lifts embargoes without end; this one is not lifted");
-            self.effect(Effect::drop((client, provide)));
+            self.effect(Effect::drop((client, provided)));
             return Ok(());
         }
-        let lift = Lift { provide, embargo };
-        self.hand_over(crate::protocol::named::Hosted::client(client), Delivery::Lift(lift), 0);
+        let lift = Delivery::Lift(Lift::new(provided, embargo));
+        self.hand_over(crate::protocol::named::Hosted::client(client), lift, 0);
         Ok(())
     }
 
-    /// Sends the end of an embargo to the host, or to the next vine, behind the calls that were
-    /// passed on.
+    /// Sends the end of an embargo on behind the calls before it, which were sent to `dest`: to
+    /// that vine of another vat or, where this vat has introduced, to the host.
     pub(in crate::protocol) fn pass_lift_on(&mut self, dest: &Dest, lift: Lift) {
-        let Lift { provide, embargo } = lift;
-        let Some(provide) = provide else {
-            return self.send(wire::Message::Disembargo(wire::Disembargo {
+        if let Some(embargo) = lift.at_vine() {
+            let context = Context::Accept(embargo.clone());
+            self.send(wire::Message::Disembargo(wire::Disembargo {
                 target: dest.target(),
-                context: Context::Accept(embargo),
+                context,
             }));
-        };
-        let Ok(provide) = provide.downcast::<Provide>() else { return };
-        if let Some((id, embargo)) = provide.lift(embargo) {
-            self.follow(Follower::Lift(id, embargo));
         }
     }
 
@@ -187,5 +244,24 @@ impl Txn<'_> {
             provide.becomes(State::Void);
             self.effect(Effect::drop(provide));
         }
+    }
+}
+
+#[cfg(test)]
+impl RemotePromise {
+    /// The place of a promise of a peer that has not resolved.
+    pub(crate) fn place(client: &Client) -> Option<Dest> {
+        client.shortened().into_kind_as::<RemotePromise>()?.location().err()
+    }
+}
+
+#[cfg(test)]
+impl Machine {
+    /// Provides what is, or was, at a place of the peer, for a vine that is gone at once.
+    pub(crate) fn provides(self: &Arc<Self>, dest: Dest) {
+        let provide = Provide::new(Arc::clone(self) as _);
+        // Whom it is for makes no difference here.
+        let Ok(nobody) = Token::of_bytes(b"nobody") else { return };
+        send(&provide, dest, nobody);
     }
 }

@@ -17,24 +17,29 @@
 //! leads to the same capability, through the introducer. While the recipient holds the
 //! vine, the introducer holds its Provide, and the host what was provided.
 //!
-//! **What is handed off** is an import that cannot resolve any further. A promise is
-//! exported as one, and handed off by the Resolve once it has become such an import. So
-//! every path that was described stays the path (Note [described path]): the vine, calls
-//! that still come for the promise, and what the host has provided all lead to one and the
-//! same export of the host. A capability with a file descriptor is not handed off.
+//! **What is handed off** is a place of the host: an import, also one that the host has yet to
+//! resolve, or a field of what it will return. The place that the Provide names stays the path
+//! of the vine, and of calls that still come for a promise that was resolved to it, whatever the
+//! place resolves to (Note [described path]). It is fixed in the step that describes the
+//! capability. The introducer may know a shorter path by then; if its late calls took that,
+//! those of the recipient, which take the host's, could overtake them, or be overtaken. A
+//! capability with a file descriptor is not handed off, nor is a promise of one if the introducer
+//! could receive a descriptor and pass it on.
 //!
 //! **The order of calls.** The recipient may have called the promise before. Those calls go
 //! from the recipient to the introducer and on to the host, and later ones must not
 //! overtake them. So the Accept names an embargo, and a Disembargo for the vine follows the
 //! earlier calls to the introducer, which sends it on to the host behind them
-//! ([`Delivery::Lift`](crate::cap::delivery::Delivery)). The host answers the Accept when it
-//! has both. Calls that the introducer made before it gave the capability away are on their
+//! ([`Lift`](crate::cap::delivery::Lift)). A field may turn out to be an object of the
+//! introducer's, or nothing; then the calls before the Disembargo end there, and it goes on to
+//! the host alone. The host answers the Accept when it has both. Calls that the introducer made before it gave the capability away are on their
 //! way to the host in front of the Provide. If the flow limit holds them back there, what is
 //! provided is a promise that is resolved behind them (Note [held references]).
 //!
 //! **Locks.** Describing a capability is a step of the introducer's connection to the
 //! recipient, and sending the Provide one of its connection to the host. The second follows
-//! the first as an effect. Until then, a [`Lift`] waits in the [`Provide`]. The network says
+//! the first as an effect. Until then, the end of an embargo waits in the
+//! [`Provide`](provide::Provide). The network says
 //! who can be introduced to whom, and makes the tokens, while the first lock is held, like a
 //! subscriber of `tracing`: it must neither wait nor call this library. All else that is
 //! asked of it is an effect.

@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use crate::cap::client::Client;
+use crate::cap::delivery::Embargoed;
 use crate::ids::QuestionId;
 use crate::sync::Mutex;
 use crate::wire::AcceptEmbargo;
@@ -75,6 +76,9 @@ pub(super) enum State {
 pub(super) trait ProvidesAt: Send + Sync {
     /// What is provided by this question is not needed any more. May be called anywhere.
     fn not_needed(self: Arc<Self>, id: QuestionId);
+
+    /// An embargo of what is provided by this question ends. Must not be called under a lock.
+    fn lift(self: Arc<Self>, id: QuestionId, embargo: AcceptEmbargo);
 }
 
 impl Provide {
@@ -86,18 +90,16 @@ impl Provide {
     pub(super) fn becomes(&self, state: State) -> State {
         std::mem::replace(&mut *self.state.lock(), state)
     }
+}
 
-    /// The question by which this was provided, for an embargo that is to be lifted. If it is
-    /// not sent yet, the embargo is noted.
-    pub(super) fn lift(&self, embargo: AcceptEmbargo) -> Option<(QuestionId, AcceptEmbargo)> {
-        match &mut *self.state.lock() {
-            State::Unsent(embargoes) => {
-                embargoes.push(embargo);
-                None
-            }
-            State::Sent(id) => Some((*id, embargo)),
-            State::Void => None,
-        }
+impl Embargoed for Provide {
+    fn lift(self: Arc<Self>, embargo: AcceptEmbargo) {
+        let id = match &mut *self.state.lock() {
+            State::Unsent(embargoes) => return embargoes.push(embargo),
+            State::Sent(id) => *id,
+            State::Void => return,
+        };
+        Arc::clone(&self.at).lift(id, embargo);
     }
 }
 
