@@ -18,7 +18,7 @@ use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::protocol::{Machine, Offers, Outbox, Settings};
-use crate::sync::{Mutex, explore, thread};
+use crate::sync::{Mutex, explore, explore_all, thread};
 use crate::tests::net::received;
 use crate::transport::{MessageWriter, PeerDescription, TransportControl, TransportError};
 use crate::wire;
@@ -95,6 +95,30 @@ fn whoever_has_the_turn_takes_every_item_in_order_and_once() {
         resident.join().unwrap();
         assert_eq!(*seen.lock().unwrap(), [ITEMS + 1, ITEMS]);
     });
+}
+
+/// In every interleaving of the resident and one other thread.
+#[test]
+fn the_resident_takes_what_is_handed_over_or_left() {
+    for leaves in [false, true] {
+        explore_all(move || {
+            let queue = Arc::new(TurnQueue::new());
+            let own = Arc::clone(&queue);
+            let resident = thread::spawn(move || {
+                let turn = own.wait();
+                let mut taken = VecDeque::new();
+                turn.take(&mut taken);
+                assert_eq!(taken, [0]);
+                assert!(turn.finish().is_ok());
+            });
+            queue.push(0);
+            let turn = if leaves { queue.claim_or_leave(1) } else { queue.claim() };
+            if let Some(turn) = turn {
+                turn.hand_over();
+            }
+            resident.join().unwrap();
+        });
+    }
 }
 
 /// What a scripted transport was given.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use shuttle::scheduler::{PctScheduler, RandomScheduler, ReplayScheduler, Scheduler};
+use shuttle::scheduler::{DfsScheduler, PctScheduler, RandomScheduler, ReplayScheduler, Scheduler};
 use shuttle::{Config, Runner};
 
 /// Default number of interleavings that are tried, which `MODEL_RUNS` overrides.
@@ -21,7 +21,8 @@ pub(crate) fn explore(body: impl Fn() + Send + Sync + 'static) {
     if let Ok(schedule) = std::env::var("MODEL_SCHEDULE") {
         let schedule: String = schedule.split_whitespace().collect();
         let scheduler = ReplayScheduler::new_from_encoded(&schedule);
-        return run(scheduler, &body);
+        run(scheduler, &body);
+        return;
     }
     let runs = number("MODEL_RUNS").and_then(|runs| usize::try_from(runs).ok()).unwrap_or(RUNS);
     let seed = number("MODEL_SEED").unwrap_or(1);
@@ -31,12 +32,27 @@ pub(crate) fn explore(body: impl Fn() + Send + Sync + 'static) {
     }
 }
 
-fn run(scheduler: impl Scheduler + 'static, body: &Arc<impl Fn() + Send + Sync + 'static>) {
+/// Number of interleavings beyond which a model is not small.
+const SMALL: usize = 1_000_000;
+
+/// Runs `body` with every interleaving. It must be small, and leave nothing to chance: waits
+/// have no deadline.
+pub(crate) fn explore_all(body: impl Fn() + Send + Sync + 'static) {
+    let tried = run(DfsScheduler::new(Some(SMALL), true), &Arc::new(body));
+    assert!(tried < SMALL, "more interleavings than are tried");
+    println!("all {tried} interleavings");
+}
+
+/// Returns how many interleavings were tried.
+fn run(
+    scheduler: impl Scheduler + 'static,
+    body: &Arc<impl Fn() + Send + Sync + 'static>,
+) -> usize {
     let mut config = Config::new();
     config.stack_size = STACK;
     config.silence_warnings = true;
     let body = Arc::clone(body);
-    Runner::new(scheduler, config).run(move || body());
+    Runner::new(scheduler, config).run(move || body())
 }
 
 fn number(variable: &str) -> Option<u64> {

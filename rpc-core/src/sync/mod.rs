@@ -29,7 +29,7 @@ mod parker;
 mod polling;
 
 #[cfg(all(test, rpc_model))]
-pub(crate) use self::explore::explore;
+pub(crate) use self::explore::{explore, explore_all};
 #[cfg(not(rpc_model))]
 pub(crate) use self::map::Map;
 #[cfg(all(test, rpc_model))]

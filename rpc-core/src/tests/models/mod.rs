@@ -7,6 +7,7 @@
 
 mod calls;
 mod links;
+mod small;
 mod waits;
 
 use std::any::Any;
