@@ -110,7 +110,9 @@ impl<N: VatNetwork> RpcSystemBuilder<N> {
     /// instead of calling through the one that gave it. Applies to what this vat gives away,
     /// to what it is given, and to what it hosts. Default: they are.
     ///
-    /// What a [membrane](crate::membrane) or another wrapper controls is never handed off.
+    /// What a [membrane](crate::membrane) or another wrapper controls is never handed off. A
+    /// promise of a third vat is before it resolves, unless this vat could receive a file
+    /// descriptor with it and pass that on ([`Limits::message_fds_sent`]).
     #[must_use]
     pub fn hand_off(mut self, on: bool) -> Self {
         self.settings.handoffs.allowed = on;
