@@ -13,6 +13,8 @@
 
 mod interrupted;
 mod link;
+// It puts itself before the function that begins threads, as sanitizers do.
+#[cfg(not(sanitized))]
 mod scarce;
 mod session;
 
