@@ -103,8 +103,6 @@ impl Drop for Owed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ResultsTo {
     Caller,
-    /// They stay here, for a question of this side that the peer answers with them.
+    /// They stay here, for a question of this side that the peer answers with them, once.
     Yourself,
-    /// The question of this side has taken them.
-    Taken,
 }

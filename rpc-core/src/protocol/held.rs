@@ -84,8 +84,7 @@ impl Load {
     /// Whether one more call may be delivered. If no other is under way, a call always
     /// may, however large it is and however low the limit.
     fn has_room(&self) -> bool {
-        let words = self.words();
-        words == 0 || words <= self.limit.load(Ordering::SeqCst)
+        self.words() <= self.limit.load(Ordering::SeqCst)
     }
 }
 

@@ -1,9 +1,12 @@
 //! What a peer can make a vat hold: Note [budget].
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::actor::Actor;
 use super::content;
 use super::net::{Net, limits, transmit};
-use super::raw::{Raw, call, disembargo, finish, on, on_field};
+use super::raw::{Raw, bootstrap, call, disembargo, finish, on, on_field};
 use crate::cap::object::Concurrency;
 use crate::cap::promise::promise;
 use crate::error::Error;
@@ -289,5 +292,57 @@ fn honest_pipelining_fits() {
     raw.expect(&[]);
     assert!(held(&raw) < Limits::default().budget_bytes / 8);
     object.let_go();
+    raw.finish();
+}
+
+/// Results with capabilities stay until the Finish, for what the peer pipelines on them.
+#[test]
+fn results_count_as_long_as_they_stay() {
+    let (mut raw, object) = offering(1 << 20);
+    let (_, given) = raw.net.object("given");
+    let before = held(&raw);
+    raw.send(call(1, on(0), 1, &[]));
+    let mut fields = vec![crate::cap::client::Client::null(); 1000];
+    fields.push(given);
+    object.answer_with(&fields);
+    raw.net.run();
+    assert!(held(&raw) >= before + 8 * 1000, "{} after {before}", held(&raw));
+    raw.send(finish(1, true));
+    assert_eq!(held(&raw), before);
+    drop(fields);
+    object.let_go();
+    raw.finish();
+}
+
+/// The peer may ask the next thing as soon as the answer has left the table, though this side
+/// has not dropped it yet.
+#[test]
+fn an_answer_that_has_left_the_table_costs_nothing() {
+    let (mut raw, object) = offering(1 << 20);
+    let before = held(&raw);
+    raw.send(bootstrap(1));
+    assert!(held(&raw) > before);
+    let at_once = Arc::new(AtomicU64::new(u64::MAX));
+    let tell = Arc::clone(&at_once);
+    raw.net.between(raw.end, move |machine| {
+        tell.store(machine.snapshot().budget_bytes, Ordering::SeqCst);
+    });
+    raw.send(finish(1, true));
+    assert_eq!(at_once.load(Ordering::SeqCst), before);
+    object.let_go();
+    raw.finish();
+}
+
+/// `Limits::backlog_bytes`: a peer that asks without end and does not read.
+#[test]
+fn a_peer_that_does_not_read_what_it_asks_for_is_cut_off() {
+    let mut net = Net::new();
+    let (_, client) = net.object("object");
+    let limits = Limits { backlog_bytes: 16 << 10, ..limits() };
+    let mut raw = Raw::with_limits(net, limits, Some(client));
+    for question in 0..1000 {
+        raw.net.inject(raw.end, transmit(bootstrap(question)));
+    }
+    raw.expect_abort("Limits::backlog_bytes");
     raw.finish();
 }

@@ -534,3 +534,38 @@ fn calls_of_an_inline_object_are_delivered_one_after_the_other() {
     raw.expect_alive();
     raw.finish();
 }
+
+/// What waited only for that call goes on at once, although an earlier one is still under way.
+#[test]
+fn a_held_call_that_is_cancelled_makes_way_for_the_disembargo_behind_it() {
+    let (mut raw, object) = one_at_a_time(limits());
+    let theirs = raw.give_bootstrap(4);
+    raw.send(call(1, on(0), 1, &[]));
+    object.answer_with(&[theirs.clone()]);
+    raw.expect(&["return 1 results (0) [receiverHosted 4]"]);
+    raw.send(call(2, on(0), 2, &[]));
+    raw.send(call(3, on(0), 3, &[]));
+    raw.send(disembargo(on_field(1, &[0]), 70));
+    raw.expect(&[]);
+    raw.send(finish(3, true));
+    raw.expect(&["return 3 canceled", "disembargo receiverLoopback 70 on 4"]);
+    assert_eq!((object.seen(), load(&raw.net, raw.end).1), (vec![1, 2], 0));
+    object.let_go();
+    drop(theirs);
+    raw.finish();
+}
+
+/// The limit is a number of words that may be under way, not one that must not be reached.
+#[test]
+fn a_call_is_delivered_as_long_as_the_limit_is_not_exceeded() {
+    let (mut raw, object) = one_at_a_time(limits());
+    raw.send(call(1, on(0), 1, &[]));
+    let words = load(&raw.net, raw.end).0;
+    raw.net.set_flow_limit(raw.end, words);
+    raw.send(call(2, on(0), 2, &[]));
+    assert_eq!((object.seen(), load(&raw.net, raw.end)), (vec![1, 2], (2 * words, 0)));
+    raw.send(call(3, on(0), 3, &[]));
+    assert_eq!(load(&raw.net, raw.end).1, 1);
+    object.let_go();
+    raw.finish();
+}

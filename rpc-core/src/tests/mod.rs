@@ -30,6 +30,7 @@ mod membranes;
 mod models;
 mod neighbours;
 pub(crate) mod net;
+mod places;
 mod probes;
 mod raw;
 #[cfg(all(test, not(rpc_model)))]
@@ -43,6 +44,7 @@ mod fds;
 mod flow_limit;
 pub mod fuzzed;
 mod handoff_chains;
+mod handoff_limits;
 mod handoff_peers;
 mod handoff_promises;
 mod handoffs;
@@ -52,6 +54,7 @@ mod joins;
 #[cfg(not(rpc_model))]
 mod late;
 mod long;
+mod stale;
 mod tables;
 mod tail_calls;
 mod taken;

@@ -47,6 +47,7 @@ pub(super) fn limits() -> Limits {
 #[derive(Default)]
 pub(super) struct Wire {
     queue: Mutex<VecDeque<Item>>,
+    between: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 enum Item {
@@ -62,6 +63,13 @@ impl Outbox for Wire {
 
     fn push_idle(&self) {
         self.queue.lock().push_back(Item::Idle);
+    }
+
+    fn wake(&self, _: &Machine) {
+        let step = self.between.lock().take();
+        if let Some(step) = step {
+            step();
+        }
     }
 
     fn disconnected(&self) {
@@ -398,6 +406,14 @@ impl Net {
         self.note(|| format!("test -> {}: {}", to.0, line(&message)));
         self.machine(to).receive(message);
         self.check();
+    }
+
+    /// Does this between the next step of a machine and what follows from that step, as
+    /// another thread might.
+    pub(super) fn between(&self, end: End, step: impl FnOnce(&Arc<Machine>) + Send + 'static) {
+        let side = &self.sides[end.0];
+        let machine = Arc::clone(&side.machine);
+        *side.wire.between.lock() = Some(Box::new(move || step(&machine)));
     }
 
     /// Runs what objects have to do, until there is nothing.

@@ -73,13 +73,9 @@ impl Txn<'_> {
                 self.machine.questions.with(question.id(), |entry| {
                     if entry.serial == question.serial()
                         && let question::State::Asked(asked) = &mut entry.state
+                        && let Some(field) = asked.fields.get_mut(path)
                     {
-                        if let Some(field) = asked.fields.get_mut(path) {
-                            field.called = true;
-                        } else {
-                            let field = question::Field { called: true, ..Default::default() };
-                            asked.fields.insert(path.clone(), field);
-                        }
+                        field.called = true;
                     }
                 });
             }

@@ -137,9 +137,7 @@ impl Txn<'_> {
         let machine = Arc::downgrade(self.machine);
         let sink = match results_to {
             answer::ResultsTo::Caller => Sink::Answer(machine as _, id, serial),
-            answer::ResultsTo::Yourself | answer::ResultsTo::Taken => {
-                Sink::Redirected(machine as _, id, serial)
-            }
+            answer::ResultsTo::Yourself => Sink::Redirected(machine as _, id, serial),
         };
         let (cell, interest) = CallCell::new(sink, hint, self.machine.settings.origin);
         self.machine.answers.insert(
@@ -216,9 +214,7 @@ impl Txn<'_> {
                     answer::ResultsTo::Caller => wire::ReturnKind::Canceled,
                     // A peer that asked this side to keep the results expects this
                     // Return.
-                    answer::ResultsTo::Yourself | answer::ResultsTo::Taken => {
-                        wire::ReturnKind::ResultsSentElsewhere
-                    }
+                    answer::ResultsTo::Yourself => wire::ReturnKind::ResultsSentElsewhere,
                 };
                 self.send(wire::Message::Return(wire::Return {
                     answer: id.0,

@@ -78,12 +78,26 @@ impl Txn<'_> {
                     return Err(abort);
                 }
                 if ret.no_finish_needed {
-                    self.forget_question(id);
+                    self.forget_returned(id);
                 }
                 // Otherwise the Finish follows when the last reference is dropped,
                 // which usually has just happened.
                 Ok(())
             }
+        }
+    }
+
+    /// Forgets a question that needs no Finish. Results that were to stay with the peer are
+    /// gone, and with them what their fields are promises for.
+    fn forget_returned(&mut self, id: QuestionId) {
+        let kept = self.machine.questions.with(id, |entry| match &mut entry.state {
+            question::State::Asked(asked) => Some(std::mem::take(asked)),
+            question::State::Returned | question::State::Finished { .. } => None,
+        });
+        self.forget_question(id);
+        if let Some(asked) = kept.flatten() {
+            let error = Error::failed("the results that it was a part of are gone");
+            self.settle_with(asked, Err(error));
         }
     }
 
@@ -286,14 +300,10 @@ impl Txn<'_> {
     /// side.
     fn take_answer(&mut self, id: AnswerId) -> Result<Interest, Abort> {
         let taken = self.machine.answers.with(id, |entry| match entry.results_to {
-            answer::ResultsTo::Yourself => {
-                entry.results_to = answer::ResultsTo::Taken;
-                // The peer need not finish its question when this side's question ends,
-                // so its question must not keep the call alive.
-                entry.interest.take().ok_or("has been taken before")
-            }
+            // The peer need not finish its question when this side's question ends, so its
+            // question must not keep the call alive.
+            answer::ResultsTo::Yourself => entry.interest.take().ok_or("has been taken before"),
             answer::ResultsTo::Caller => Err("was not called with sendResultsTo.yourself"),
-            answer::ResultsTo::Taken => Err("has been taken before"),
         });
         taken
             .unwrap_or(Err("is not outstanding"))
