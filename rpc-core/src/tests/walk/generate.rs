@@ -202,6 +202,13 @@ fn habits(random: &mut Random, shape: Shape) -> Vec<Step> {
     vec![Step(Do::Habits, [0, number(random.below(2)), number(random.below(4)), 0])]
 }
 
+/// Every vat holds back what another one calls while one of its calls is under way: what comes
+/// behind held calls has to come behind them, whatever it is.
+fn one_by_one(shape: Shape) -> impl Iterator<Item = Step> {
+    let ends = u16::try_from(2 * shape.links().len()).unwrap_or(0);
+    (0..ends).map(|end| Step(Do::Limit, [0, end, 0, 0]))
+}
+
 /// The walk of a seed that has moods.
 pub(super) fn in_moods(seed: u64, steps: usize) -> (Shape, Vec<Step>) {
     let mut random = Random::new(seed);
@@ -218,6 +225,9 @@ pub(super) fn in_moods(seed: u64, steps: usize) -> (Shape, Vec<Step>) {
         }
     }
     let mut script = habits(&mut random, shape);
+    if random.below(4) == 0 {
+        script.extend(one_by_one(shape));
+    }
     let mut left = steps;
     while left > 0 {
         let mood = random.one_of(&Mood::CHOICE);
