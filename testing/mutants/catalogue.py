@@ -21,8 +21,17 @@ class Mutant:
 MUTANTS = []
 
 
+# Those that change nothing that could be seen, each with the reason. They are no mistakes, and
+# are not run.
+EQUIVALENT = []
+
+
 def mutant(name, file, what, where, to=""):
     MUTANTS.append(Mutant(name, PROTOCOL + file, what, where, to))
+
+
+def equivalent(name, file, what, why, where, to=""):
+    EQUIVALENT.append((Mutant(name, PROTOCOL + file, what, where, to), why))
 
 
 # ---- The order of calls: embargoes
@@ -80,26 +89,6 @@ mutant(
     "descriptors/exporting.rs",
     "a promise that is passed on back to its peer leaves no mark",
     "let descriptor = dest.descriptor(); <<<self.mark_called(&dest);>>> Described",
-)
-mutant(
-    "pinned-passing-on-leaves-no-mark",
-    "descriptors/exporting.rs",
-    "a described place that is passed on leaves no mark",
-    "return self.describe_broken(error); } <<<self.mark_called(&dest);>>>",
-)
-mutant(
-    "unpinned-leaves-no-mark",
-    "named.rs",
-    "the end of an embargo that leads to the peer's promise leaves no mark",
-    "Err(dest) => { <<<self.mark_called(&dest);>>> Client::of(promise) }",
-    "let _ = dest;",
-)
-mutant(
-    "mark-only-while-referred-to",
-    "descriptors/view.rs",
-    "a call on a field to which nobody refers leaves no mark",
-    "<<<asked.fields.insert(path.clone(), field);>>>",
-    "drop(field);",
 )
 mutant(
     "disembargo-overtakes",
@@ -266,14 +255,14 @@ mutant(
     "cancelled-call-keeps-results",
     "releases.rs",
     "a Finish before the Return leaves the results' capabilities with the peer",
-    "Some(question::State::Asked(asked)) => { <<<self.send_finish(id, true);>>> if let",
+    "if finish == question::Finish::Sent { <<<self.send_finish(id, true);>>> } if let Some(vine)",
     "self.send_finish(id, false);",
 )
 mutant(
     "late-call-keeps-results",
     "releases.rs",
     "the Finish of a call whose time is over leaves the results' capabilities with the peer",
-    "if let Some((asked, permit)) = asked.flatten() { <<<self.send_finish(id, true);>>>",
+    "if finish == question::Finish::Sent { <<<self.send_finish(id, true);>>> } drop(permit);",
     "self.send_finish(id, false);",
 )
 mutant(
@@ -287,7 +276,7 @@ mutant(
     "parameters-of-a-finished-call-kept",
     "incoming/returns.rs",
     "a late Return does not release the parameters",
-    "<<<self.release_params(ret.release_params, &params)?;>>> self.forget_question(id); Ok(())",
+    "<<<self.release_params(ret.release_params, &params)?;>>> if finish",
     "let _ = &params;",
 )
 mutant(
@@ -375,13 +364,6 @@ mutant(
     "Ok(())",
 )
 mutant(
-    "gone-results-still-named",
-    "outgoing.rs",
-    "a message names a field of a question whose id may be another's",
-    "if <<<known != Some(true)>>> { return Err(Error::failed(\"the results that",
-    "{ let _ = known; false }",
-)
-mutant(
     "pipelining-against-the-hint",
     "named.rs",
     "calls may be pipelined on a call that was made without a pipeline",
@@ -405,13 +387,6 @@ mutant(
 # ---- Tail calls
 
 mutant(
-    "tail-call-of-a-finished-call",
-    "outgoing.rs",
-    "a call that was finished, or answered, is still answered by a tail call",
-    "entry.serial == serial && <<<matches!(entry.state, answer::State::Running { .. })>>> });",
-    "true",
-)
-mutant(
     "tail-call-results-travel",
     "incoming/calls.rs",
     "the results of a tail call are sent, though they were to stay",
@@ -422,7 +397,15 @@ mutant(
     "tail-call-taken-twice",
     "incoming/returns.rs",
     "the outcome of a call may be taken by two questions",
-    "answer::ResultsTo::Yourself => { <<<entry.results_to = answer::ResultsTo::Taken;>>>",
+    "answer::ResultsTo::Yourself => <<<entry.interest.take()>>>.ok_or(",
+    "entry.interest.clone()",
+)
+mutant(
+    "tail-call-fields-forgotten",
+    "incoming/returns.rs",
+    "a field of results that stay with the peer is a promise for ever when the peer lets go of them",
+    "<<<self.settle_with(asked, Err(error));>>> } } /// Handles",
+    "drop((asked, error));",
 )
 mutant(
     "tail-call-without-its-pipeline",
@@ -524,11 +507,11 @@ mutant(
     "{ let _ = place; false }",
 )
 mutant(
-    "large-call-never-delivered",
+    "no-room-at-the-limit",
     "held.rs",
-    "a call is not delivered though no other is under way",
-    "<<<words == 0>>> || words <= self.limit.load(Ordering::SeqCst)",
-    "false",
+    "a call waits though the limit is only reached, and with a limit of nothing for ever",
+    "<<<self.words() <= self.limit.load(Ordering::SeqCst)>>>",
+    "self.words() < self.limit.load(Ordering::SeqCst)",
 )
 mutant(
     "calls-not-counted",
@@ -626,7 +609,7 @@ mutant(
     "accept-ignores-embargo",
     "handoff/hosting.rs",
     "the host gives a capability away though the detour is in use",
-    "come(shown, <<<embargo>>>, &cell)",
+    "come(shown, <<<embargo>>>, &cell, place)",
     "{ drop(embargo); None }",
 )
 mutant(
@@ -654,7 +637,7 @@ mutant(
     "provide-not-finished",
     "handoff/introducing.rs",
     "the host is not told that a vine is gone",
-    "<<<self.send_finish(id, false);>>>",
+    "<<<self.follow(Follower::Finish(id));>>>",
 )
 mutant(
     "provision-not-taken-back",
@@ -667,15 +650,15 @@ mutant(
     "guests-not-told",
     "handoff/meetings.rs",
     "whoever waits for what was taken back is not told",
-    "let settled = <<<state.take(guests.into_iter(), || Err(gone()))>>>;",
-    "{ let _ = guests; Settled::nothing() }",
+    "let settled = <<<self.take(guests.into_iter(), || Err(why.error()))>>>;",
+    "{ let _ = (&guests, &why); Settled::nothing() }",
 )
 mutant(
     "introducer-lost-not-told",
     "handoff/hosting.rs",
     "whoever waits for what an introducer will not provide any more is not told",
     "<<<neighbour.meetings().lost(machine.room()).tell();>>>",
-    "let _ = (neighbour, machine);",
+    "let _ = (&neighbour, &machine);",
 )
 mutant(
     "offer-ignores-embargoes",
@@ -688,14 +671,14 @@ mutant(
     "lifted-embargo-forgotten",
     "handoff/meetings.rs",
     "an embargo that is lifted before it is named holds for ever",
-    "<<<lifted.insert(embargo, (cap, charge));>>>",
-    "let _ = (&lifted, embargo, cap, charge);",
+    "if <<<is_kept>>> { lifted.insert(embargo, (cap, charge))",
+    "{ let _ = is_kept; false }",
 )
 mutant(
     "early-lift-lost",
     "handoff/introducing.rs",
     "an embargo that is lifted before the Provide is sent holds for ever",
-    "for embargo in embargoes { <<<txn.send_lift(id, embargo);>>> }",
+    "for embargo in embargoes { <<<txn.follow(Follower::Lift(id, embargo));>>> }",
     "let _ = (id, embargo);",
 )
 mutant(
@@ -799,4 +782,38 @@ mutant(
     "a drop in the middle of another connection's step is not worked off",
     "Some(_) => <<<effects::defer(Effect::FlushReleases(Arc::clone(self) as _))>>>,",
     "()",
+)
+
+# ---- What changes nothing that could be seen
+
+equivalent(
+    "pinned-passing-on-leaves-no-mark",
+    "descriptors/exporting.rs",
+    "a described place that is passed on leaves no mark",
+    "The place was marked when it was described, and the mark has moved on with it.",
+    "return self.describe_broken(error); } <<<self.mark_called(&dest);>>>",
+)
+equivalent(
+    "unpinned-leaves-no-mark",
+    "named.rs",
+    "the end of an embargo that leads to the peer's promise leaves no mark",
+    "Whatever took the place before has left the mark there. If nothing has, there is nothing that could be overtaken.",
+    "Err(dest) => { <<<self.mark_called(&dest);>>> Client::of(promise) }",
+    "let _ = dest;",
+)
+equivalent(
+    "gone-results-still-named",
+    "outgoing.rs",
+    "a message names a field of a question whose id may be another's",
+    "The places of a question are given up, and its promises resolved, before the question is forgotten. This is a second guard.",
+    "if <<<known != Some(true)>>> { return Err(Error::failed(\"the results that",
+    "{ let _ = known; false }",
+)
+equivalent(
+    "tail-call-of-a-finished-call",
+    "outgoing.rs",
+    "a call that was finished, or answered, is still answered by a tail call",
+    "A call whose answer is not owed any more cannot become a question: that is looked at again where it does, and it ends there.",
+    "entry.serial == serial && <<<matches!(entry.state, answer::State::Running { .. })>>> });",
+    "true",
 )

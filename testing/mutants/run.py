@@ -9,14 +9,17 @@ each mutant one after the other until one fails:
     testing/mutants/run.py             prints a table, and fails if a mutant survives
     testing/mutants/run.py --check     only whether each mutant still has its place (no build)
     testing/mutants/run.py NAME...     these mutants only
-    testing/mutants/run.py --checks walk      some of the checks: walk, machine, models
+    testing/mutants/run.py --checks walk      some of the checks: tests, walk, models
     testing/mutants/run.py --every     every check for each mutant, whether it is noticed or not
     testing/mutants/run.py --write     writes the table into docs/verification.md
 
-A check that hangs has noticed, too: whoever waits for what never comes.
+A check that hangs has noticed, too: whoever waits for what never comes. What was found out with
+the same programs is not tried again: `target/mutants/known.json`.
 """
 
 import argparse
+import hashlib
+import json
 import os
 import re
 import signal
@@ -28,12 +31,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from catalogue import MUTANTS  # noqa: E402
+from catalogue import EQUIVALENT, MUTANTS  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "target" / "mutants"
 TREE = WORK / "tree"
 PAGE = ROOT / "docs" / "verification.md"
+KNOWN = WORK / "known.json"
+
+# Tests that find much and say little: the others are named first.
+VAGUE = ("fuzzed::", "replays::", "joins::vats_that_compare_at_random", "walk::")
 
 SWITCH = """
 /// Which mistake is made, by the variable MUTANT.
@@ -202,8 +209,8 @@ class Check:
             if found := re.search(r"walk (\d+ of \d+ steps.*) fails", line):
                 failed.append(f"walk {found.group(1)}")
                 end()
-            if found := re.match(r"test (\S+) .*\.\.\. FAILED", line):
-                failed.append(found.group(1))
+            if found := re.match(r"test (?!result)(\S+) .*FAILED", line):
+                failed.append(found.group(1).removeprefix("tests::"))
             if line.startswith("test result"):
                 summary = line.strip()
         status = child.wait()
@@ -212,6 +219,7 @@ class Check:
             return False, f"no end in {self.limit} s", reached, "".join(said)
         if status == 0 and not failed:
             return True, summary, reached, "".join(said)
+        failed.sort(key=lambda name: (name.startswith(VAGUE), name))
         what = failed[0] if failed else f"status {status}"
         more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
         return False, what + more, reached, "".join(said)
@@ -223,26 +231,49 @@ def checks(wanted, walks, limit):
     fast = ("--release", "--config", f"{profile}.opt-level=1", "--config", f"{profile}.debug=false")
     core = ("capnp-threads-core", "--lib", *fast)
     known = []
-    if {"walk", "machine"} & wanted:
+    if {"tests", "walk"} & wanted:
         (program,) = build(*core)
-        walk = ["random_walks", "--nocapture", "--test-threads=1"]
-        known.append(Check("walk", walk, limit, {"WALK_RUNS": str(walks)}, program))
-        machine = ["--skip", "random_walks", "--test-threads=2"]
-        known.append(Check("machine", machine, limit, None, program))
+        tests = ["--skip", "random_walks", "--test-threads=2"]
+        known.append(Check("tests", tests, limit, None, program))
+        # Of as many walks as are asked for, one in ten is one in moods.
+        walk = ["random_walks_in_moods", "--nocapture", "--test-threads=1"]
+        known.append(Check("walk", walk, limit, {"WALK_RUNS": str(10 * walks)}, program))
     if "models" in wanted:
         (program,) = build(*core, flags="--cfg rpc_model", target="model")
         known.append(Check("models", ["models", "--test-threads=2"], limit, None, program))
     return [check for check in known if check.name in wanted]
 
 
+class Known:
+    """What was found out before, with the same programs and the same arguments."""
+
+    def __init__(self, run):
+        self.lock = threading.Lock()
+        self.keys = {}
+        for check in run:
+            what = hashlib.sha256(check.program.read_bytes())
+            what.update(repr((check.arguments, check.env)).encode())
+            self.keys[check.name] = f"{check.name} {what.hexdigest()}"
+        before = json.loads(KNOWN.read_text()) if KNOWN.exists() else {}
+        self.found = {key: before.get(key, {}) for key in self.keys.values()}
+
+    def get(self, check, mutant):
+        return self.found[self.keys[check.name]].get(mutant.name)
+
+    def put(self, check, mutant, said):
+        with self.lock:
+            self.found[self.keys[check.name]][mutant.name] = said
+            KNOWN.write_text(json.dumps(self.found, indent=1))
+
+
 class Result:
     """What the checks said of a mutant, and which of them noticed it."""
 
     def __init__(self, mutant):
-        self.mutant, self.noticed, self.cells = mutant, [], []
+        self.mutant, self.noticed, self.cells = mutant, [], {}
 
-    def row(self):
-        said = "; ".join(f"{name}: {text}" for name, text in self.cells)
+    def row(self, checks):
+        said = " | ".join(self.cells.get(check.name, "") for check in checks)
         return f"| `{self.mutant.name}` | {self.mutant.what} | {said} |"
 
 
@@ -259,63 +290,73 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*")
     parser.add_argument("--check", action="store_true")
-    parser.add_argument("--checks", default="walk,machine,models")
+    parser.add_argument("--checks", default="tests,walk,models")
     parser.add_argument("--every", action="store_true", help="run every check for each mutant")
     parser.add_argument("--write", action="store_true", help="write the table into the docs")
-    parser.add_argument("--walks", type=int, default=1000, help="how many walks at most")
-    parser.add_argument("--limit", type=int, default=600, help="seconds that a check may take")
+    parser.add_argument("--walks", type=int, default=1000, help="how many walks in moods at most")
+    parser.add_argument("--limit", type=int, default=120, help="seconds that a check may take")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="mutants at a time")
     parser.add_argument("--logs", action="store_true", help="keep what each run said")
     options = parser.parse_args()
 
-    plant(MUTANTS, ["rpc-core/src/lib.rs"], options.check)
+    everything = MUTANTS + [mutant for mutant, _ in EQUIVALENT]
+    plant(everything, ["rpc-core/src/lib.rs"], options.check)
     if options.check:
-        print(f"{len(MUTANTS)} mutants have their places")
+        print(f"{len(MUTANTS)} mutants have their places, and {len(EQUIVALENT)} that are none")
         return
-    unknown = set(options.names) - {m.name for m in MUTANTS}
+    unknown = set(options.names) - {m.name for m in everything}
     if unknown:
         sys.exit(f"no such mutants: {', '.join(sorted(unknown))}")
-    chosen = [m for m in MUTANTS if not options.names or m.name in options.names]
+    chosen = [m for m in everything if m.name in options.names] if options.names else MUTANTS
     run = checks(set(options.checks.split(",")), options.walks, options.limit)
     for check in run:
         passed, said, _, log = check.run(None)
         if not passed:
             sys.exit(f"{log[-4000:]}\n{check.name} fails without any mutant: {said}")
         print(f"{check.name} without a mutant: {said}", flush=True)
+    known = Known(run)
 
     def one(mutant):
         result = Result(mutant)
         for check in run:
-            passed, said, reached, log = check.run(mutant)
-            if options.logs:
-                (WORK / f"{mutant.name}.{check.name}.log").write_text(log)
-            result.cells.append(
-                (check.name, ("survives" if reached else "not reached") if passed else said)
-            )
+            before = known.get(check, mutant)
+            if before is None or options.logs:
+                passed, said, reached, log = check.run(mutant)
+                if options.logs:
+                    (WORK / f"{mutant.name}.{check.name}.log").write_text(log)
+                before = [passed, ("survives" if reached else "not reached") if passed else said]
+                known.put(check, mutant, before)
+            passed, result.cells[check.name] = before
             if not passed:
                 result.noticed.append(check.name)
                 if not options.every:
                     break
         return result
 
-    head = "| mutant | what is wrong | who notices first |\n|---|---|---|"
+    names = {"tests": "tests of the core", "walk": "walks in moods", "models": "models"}
+    head = "| mutant | what is wrong | " + " | ".join(names[check.name] for check in run) + " |"
+    head += "\n" + "|---" * (2 + len(run)) + "|"
     print("\n" + head, flush=True)
     results = []
     with ThreadPoolExecutor(options.jobs) as pool:
         for result in pool.map(one, chosen):
-            print(result.row(), flush=True)
+            print(result.row(run), flush=True)
             results.append(result)
     survivors = [result.mutant.name for result in results if not result.noticed]
     counts = {check.name: sum(check.name in r.noticed for r in results) for check in run}
+    noticed = ", ".join(f"{count} by {names[name]}" for name, count in counts.items())
     summary = (
-        f"{len(chosen) - len(survivors)} of {len(chosen)} mutants are noticed: "
-        + ", ".join(f"{count} by {name}" for name, count in counts.items())
-        + f", with {options.walks} walks at most for each."
+        f"{len(chosen) - len(survivors)} of {len(chosen)} mutants are noticed: {noticed}."
+        f" Of the walks in moods, {options.walks} were made for each at most."
     )
     print("\n" + summary)
     if options.write:
-        rows = "\n".join(result.row() for result in results)
-        put_into_page(f"{summary}\n\n{head}\n{rows}\n")
+        rows = "\n".join(result.row(run) for result in results)
+        none = "\n".join(f"| `{m.name}` | {m.what} | {why} |" for m, why in EQUIVALENT)
+        put_into_page(
+            f"{summary}\n\n{head}\n{rows}\n\nThese change nothing that could be seen:\n\n"
+            f"| change | what is done | why that is no mistake |\n|---|---|---|\n{none}\n"
+        )
     if survivors:
         sys.exit("not noticed: " + ", ".join(survivors))
 
