@@ -118,7 +118,7 @@ mutant(
     "described-promise-may-move",
     "descriptors/exporting.rs",
     "a promise of the peer that was described takes a shorter path later",
-    "Described::new(descriptor, <<<self.pinned(&promise, dest)>>>)",
+    "Described::new(descriptor, <<<self.machine.pinned(&promise, dest)>>>)",
     "{ drop(dest); Client::of(promise) }",
 )
 mutant(
@@ -685,8 +685,36 @@ mutant(
     "handed-off-with-a-descriptor",
     "handoff/introducing.rs",
     "a capability with a file descriptor is handed off",
-    "if !room || <<<import.has_fd()>>> || !self.may_send_vine",
+    "if import.is_settled() => <<<import.has_fd()>>>",
     "false",
+)
+mutant(
+    "promise-handed-off-where-descriptors-pass",
+    "handoff/introducing.rs",
+    "a promise is handed off though this side could pass its file descriptor on",
+    "_ => <<<self.host().settings.fds > 0>>>",
+    "false",
+)
+mutant(
+    "provided-promise-may-move",
+    "handoff/introducing.rs",
+    "the vine of a promise takes a shorter path later",
+    "let path = <<<promise.machine().pinned(&promise, dest.clone())>>>;",
+    "client.clone()",
+)
+mutant(
+    "provided-field-of-another-question",
+    "handoff/introducing.rs",
+    "a field is provided though its question is gone, and another one may have its id",
+    "let target = match <<<self.nameable(dest)>>> {",
+    "Ok::<(), Error>(())",
+)
+mutant(
+    "lift-lost-where-calls-end",
+    "../cap/delivery.rs",
+    "the end of an embargo stays where the calls before it end",
+    "Delivery::Lift(lift) => <<<drop(lift)>>>,",
+    "std::mem::forget(lift)",
 )
 mutant(
     "handed-off-to-a-refuser",
