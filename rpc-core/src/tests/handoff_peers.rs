@@ -427,29 +427,6 @@ fn an_embargo_that_is_lifted_before_the_provide_has_left_is_lifted_behind_it() {
     vat.finish();
 }
 
-/// The recipient would have to reach the host by a transport that passes it, too.
-#[test]
-#[cfg(unix)]
-fn what_has_a_file_descriptor_is_not_handed_off() {
-    let (mut vat, bob) = introducer(limits(), limits());
-    let (recipient, host) = (vat.recipient, vat.introducer);
-    let asked = vat.net.call(&bob, 1, &[]);
-    let fd = std::fs::File::open("/dev/null").unwrap();
-    let mut caps = wire::Descriptors::default();
-    caps.push(Descriptor::SenderHosted(6), Some(Arc::new(fd.into())));
-    let unknown = Client::broken(Error::failed("never called"));
-    let content = content::message(content::results(1, &[unknown]), caps);
-    vat.send(host, raw::ret_with(0, wire::ReturnKind::Results(content)));
-    vat.expect(host, &["call 0 on 5 (1)", "finish 0"]);
-    vat.object.give(vec![asked.cap(0)]);
-    vat.send(recipient, raw::call(1, raw::on(0), 1, &[]));
-    vat.expect(recipient, &["return 1 results (1) [senderHosted 1 fd]"]);
-    vat.expect(host, &[]);
-    vat.object.acknowledge();
-    drop((bob, asked));
-    vat.finish();
-}
-
 /// A host that has come for something itself need not be asked.
 #[test]
 fn a_host_that_knows_handoffs_is_not_asked() {

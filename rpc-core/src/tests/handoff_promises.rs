@@ -1,6 +1,5 @@
 //! Promises that are handed off before they have resolved.
 
-use std::fs::File;
 use std::sync::Arc;
 
 use super::handoffs::{ALICE, BOB, CAROL, Gift, Given, Town, gift};
@@ -115,6 +114,7 @@ fn the_end_of_an_embargo_reaches_the_host_from_where_the_calls_before_it_end() {
 
 /// Alice can pass a descriptor on. Whether Bob can send one to Carol, nobody knows.
 #[test]
+#[cfg(unix)]
 fn what_has_a_descriptor_or_may_come_to_have_one_is_not_handed_off() {
     for kind in [Gift::TheirPromise, Gift::TheirField] {
         let mut town = Town::passing_fds();
@@ -134,7 +134,7 @@ fn what_has_a_descriptor_or_may_come_to_have_one_is_not_handed_off() {
         town.net.finish();
     }
     let mut town = Town::passing_fds();
-    let fd: SharedFd = Arc::new(File::open("/dev/null").unwrap().into());
+    let fd: SharedFd = Arc::new(std::fs::File::open("/dev/null").unwrap().into());
     let (_, with_fd) = town.net.object_with_fd("has a descriptor", fd);
     let bobs = received(&mut town, with_fd);
     assert!(bobs.fd().is_some());

@@ -42,6 +42,7 @@ impl Town {
     }
 
     /// Of three vats whose links pass file descriptors.
+    #[cfg(unix)]
     pub(super) fn passing_fds() -> Self {
         let network = Neighbourhood::new();
         network.passing_fds.store(true, Ordering::SeqCst);
