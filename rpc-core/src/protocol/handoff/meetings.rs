@@ -363,7 +363,7 @@ impl Meetings {
     }
 
     /// How many have come and wait.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn hosts_that_wait(&self) -> usize {
         self.state.lock().places.len()
     }
