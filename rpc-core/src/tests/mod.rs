@@ -59,6 +59,6 @@ mod tables;
 mod tail_calls;
 mod taken;
 mod unused;
-mod walk;
+pub(crate) mod walk;
 #[cfg(all(test, not(rpc_model)))]
 mod woken;

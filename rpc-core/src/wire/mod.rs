@@ -8,7 +8,7 @@ mod decode;
 mod encode;
 mod join;
 pub mod message;
-mod plain;
+pub(crate) mod plain;
 pub mod print;
 #[cfg(all(test, unix))]
 mod tests;

@@ -16,16 +16,19 @@ pub(super) fn read(frame: &Frame) -> Option<Shape> {
     let root = Struct::at_pointer(segment, 0)?;
     let inner = Struct::at_pointer(segment, root.pointer(0)?)?;
     match root.u16(0) {
-        2 => call(&inner).map(Shape::Call),
-        3 => results(&inner),
-        4 => Some(Shape::Whole(Message::Finish(finish(&inner)))),
+        2 => call(&root, &inner).map(Shape::Call),
+        3 => results(&root, &inner),
+        4 => finish(&root, &inner).map(|finish| Shape::Whole(Message::Finish(finish))),
         _ => None,
     }
 }
 
-fn call(call: &Struct<'_>) -> Option<Call<Descriptors>> {
+fn call(root: &Struct<'_>, call: &Struct<'_>) -> Option<Call<Descriptors>> {
     let target = Struct::at_pointer(call.segment, call.pointer(0)?)?;
     let params = Struct::at_pointer(call.segment, call.pointer(1)?)?;
+    if !are_apart(&[root, call, &target, &params]) {
+        return None;
+    }
     // One that is a field of results, or one of the future, has another tag.
     if target.u16(4) != 0 || params.names_capabilities() {
         return None;
@@ -51,20 +54,28 @@ fn call(call: &Struct<'_>) -> Option<Call<Descriptors>> {
     })
 }
 
-fn results(ret: &Struct<'_>) -> Option<Shape> {
+fn results(root: &Struct<'_>, ret: &Struct<'_>) -> Option<Shape> {
     let payload = Struct::at_pointer(ret.segment, ret.pointer(0)?)?;
-    if ret.u16(6) != 0 || payload.names_capabilities() {
+    if ret.u16(6) != 0 || payload.names_capabilities() || !are_apart(&[root, ret, &payload]) {
         return None;
     }
     Some(Shape::Results(ret.u32(0), !ret.bit(32), ret.bit(33), Descriptors::default()))
 }
 
-fn finish(finish: &Struct<'_>) -> Finish {
-    Finish {
+fn finish(root: &Struct<'_>, finish: &Struct<'_>) -> Option<Finish> {
+    are_apart(&[root, finish]).then(|| Finish {
         question: finish.u32(0),
         release_results: !finish.bit(32),
         early_cancellation_workaround: !finish.bit(33),
-    }
+    })
+}
+
+/// Whether these structs are no larger than their segment together, as those are that do not
+/// lie in each other. The accessors count what they read, and may refuse others.
+fn are_apart(structs: &[&Struct<'_>]) -> bool {
+    let sizes = structs.iter().map(|one| one.data.len() + 8 * one.pointer_count);
+    // Each is of a mebibyte at most.
+    structs.first().is_none_or(|first| sizes.sum::<usize>() <= first.segment.len())
 }
 
 /// A struct in the only segment of its message.
@@ -128,6 +139,8 @@ impl<'a> Struct<'a> {
     }
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod alike;
 #[allow(clippy::unwrap_used)]
 #[cfg(test)]
 mod tests;

@@ -4,14 +4,15 @@ use capnp::Word;
 
 use crate::tests::line::line;
 use crate::wire::message::Message as Frame;
+use crate::wire::plain::alike::read_alike;
 use crate::wire::print::{DescribeOptions, Direction, describe};
 use crate::wire::{Message, Return, ReturnKind, decode_within, encode};
 
 /// More capabilities than a message of this size needs.
 const MOST_NAMED: usize = 1000;
 
-/// Reading a message comes to an end, and so does describing it, in one line of bounded
-/// length. What was read of a message without content means the same when it is written.
+/// Reading a message comes to an end, whichever way, and so does describing it, in one line
+/// of bounded length. What was read of a message without content means the same when it is written.
 pub fn message(bytes: &[u8]) {
     let Some(frame) = framed(bytes) else { return };
     for direction in [Direction::Sent, Direction::Received] {
@@ -19,6 +20,9 @@ pub fn message(bytes: &[u8]) {
         let text = describe(&frame, direction, &options);
         assert!(text.len() <= 300, "{} bytes: {text}", text.len());
         assert!(!text.contains(|c: char| c.is_control()), "{text:?}");
+    }
+    if let Err(difference) = read_alike(&frame) {
+        panic!("{difference}");
     }
     let words = frame.size_in_words();
     let Ok(message) = decode_within(frame, MOST_NAMED) else { return };

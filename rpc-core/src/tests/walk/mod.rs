@@ -21,6 +21,8 @@ mod script;
 mod shadow;
 mod world;
 
+#[cfg(test)]
+pub(crate) use self::generate::Random;
 use self::script::{Do, Shape, Step};
 use self::world::{Check, World};
 use super::neighbours::{AT_HOME, FORWARDED, FOUND};

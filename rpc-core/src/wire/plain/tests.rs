@@ -1,10 +1,22 @@
 //! What the short way reads is what the accessors of the schema read.
 
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "the frames are small"
+)]
+mod laid_out;
+
+use std::collections::BTreeSet;
+
 use capnp::Word;
 use capnp::message::Builder;
 
-use super::super::decode::by_accessors;
+use super::super::decode::decode_within;
+use super::alike::read_alike;
 use super::*;
+use crate::wire::Return;
 use crate::wire::rpc_capnp::message;
 
 /// A frame as it is received: in memory of its own.
@@ -25,12 +37,10 @@ fn built(fill: impl FnOnce(message::Builder<'_>)) -> Vec<u64> {
 
 /// Reads a frame both ways. Returns whether it could be read in the short one.
 fn compare(words: &[u64]) -> bool {
-    let Some(short) = read(&received(words)) else { return false };
-    let short = short.with_frame(received(words));
-    let long = by_accessors(received(words), usize::MAX);
-    let long = long.unwrap_or_else(|error| panic!("{words:x?} is {short:?}, but {error}"));
-    assert_eq!(format!("{short:?}"), format!("{long:?}"), "{words:x?}");
-    true
+    match read_alike(&received(words)) {
+        Ok(message) => message.is_some(),
+        Err(difference) => panic!("{words:x?} is {difference}"),
+    }
 }
 
 fn frames() -> Vec<Vec<u64>> {
@@ -152,4 +162,53 @@ fn what_is_random_is_read_alike_or_left_to_the_accessors() {
         short += usize::from(compare(&words));
     }
     assert!(short > 100, "only {short}");
+}
+
+/// `PLAIN_RUNS=10000000` makes so many frames, and `PLAIN_FROM` is the first seed.
+#[test]
+fn what_others_lay_out_is_read_alike_or_left_to_the_accessors() {
+    let setting = |name| std::env::var(name).ok().map(|value| value.parse::<u64>().unwrap());
+    let from = setting("PLAIN_FROM").unwrap_or(0);
+    let runs = setting("PLAIN_RUNS").unwrap_or(50_000);
+    let mut short = 0;
+    let mut said = BTreeSet::new();
+    for seed in from..from + runs {
+        let outcome = read_alike(&laid_out::frame(seed));
+        let message = outcome.unwrap_or_else(|difference| panic!("{seed}: {difference}"));
+        let Some(message) = message else { continue };
+        short += 1;
+        said.insert(match message {
+            Message::Call(call) => format!("call {:?} {:?}", call.results_to, call.hint),
+            Message::Return(Return { release_params, no_finish_needed, .. }) => {
+                format!("results {release_params} {no_finish_needed}")
+            }
+            Message::Finish(finish) => {
+                let Finish { release_results, early_cancellation_workaround, .. } = finish;
+                format!("finish {release_results} {early_cancellation_workaround}")
+            }
+            message => format!("{message:?}"),
+        });
+    }
+    assert!(short > runs / 10, "only {short} of {runs}");
+    // Calls to the caller and to the peer itself, with and without the one hint; results and
+    // finishes with each of their two bits.
+    assert_eq!(said.len(), 12, "{said:?}");
+}
+
+/// The accessors count what they read, and refuse to read so much.
+#[test]
+fn structs_that_lie_in_each_other_are_left_to_the_accessors() {
+    const LENGTH: u64 = 260;
+    let to_all = |from: u64, pointers: u64| {
+        let back = from.wrapping_neg() & 0x3fff_ffff;
+        back << 2 | LENGTH << 32 | pointers << 48
+    };
+    // The message, its call and the call's target are one struct, which is a call by its first
+    // word and has nothing but zeros besides; and so are the parameters, without the pointers.
+    let mut words = vec![to_all(0, 2), 2];
+    words.resize(words.len() - 1 + usize::try_from(LENGTH).unwrap(), 0);
+    words.extend([to_all(LENGTH + 1, 2), to_all(LENGTH + 2, 0)]);
+    assert!(!compare(&words));
+    let error = decode_within(received(&words), 0).unwrap_err();
+    assert!(error.reason().contains("limit"), "{error}");
 }
