@@ -54,7 +54,8 @@ pub enum Direction {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DescribeOptions {
-    /// Maximum size of the description, in bytes; the rest is cut off.
+    /// Maximum size of the description, in bytes; the rest is cut off. A mark of three bytes
+    /// tells so, if there is room for it.
     pub max_length: usize,
     /// Maximum number of characters of an exception's reason.
     pub max_reason: usize,
@@ -129,6 +130,15 @@ struct Description<'a> {
     options: &'a DescribeOptions,
 }
 
+/// Where something was cut off.
+const CUT_OFF: &str = "…";
+
+/// The last boundary of a character that is not behind `end`.
+fn boundary(text: &str, end: usize) -> usize {
+    // Offset 0 is always one.
+    (0..=end.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0)
+}
+
 impl Write for Description<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         if self.full {
@@ -139,10 +149,10 @@ impl Write for Description<'_> {
             self.text.push_str(text);
             return Ok(());
         }
-        // Offset 0 is always a boundary.
-        let end = (0..=room).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-        self.text.push_str(&text[..end]);
-        self.text.push('…');
+        self.text.push_str(&text[..boundary(text, room)]);
+        let mark = if self.options.max_length < CUT_OFF.len() { "" } else { CUT_OFF };
+        self.text.truncate(boundary(&self.text, self.options.max_length - mark.len()));
+        self.text.push_str(mark);
         self.full = true;
         Err(fmt::Error)
     }

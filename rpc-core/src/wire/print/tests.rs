@@ -202,10 +202,15 @@ fn long_things_are_cut_off() {
     let text = describe(&many, Direction::Sent, &options);
     assert!(text.ends_with("params 0 words caps [none, none, … 998 more]"), "{text}");
 
-    options.max_length = 11;
+    options.max_length = 14;
     assert_eq!(describe(&many, Direction::Sent, &options), "call #0 to …");
-    options.max_length = 0;
+    options.max_length = 3;
     assert_eq!(describe(&many, Direction::Sent, &options), "…");
+    options.max_length = 2;
+    assert_eq!(describe(&many, Direction::Sent, &options), "ca");
+    // Nothing is cut off for the mark's sake.
+    options.max_length = text.len();
+    assert_eq!(describe(&many, Direction::Sent, &options), text);
 
     for (reason, kept) in [("äöü", "äöü"), ("äöüß", "äöü…"), (&"€".repeat(900)[..], "€€€…")]
     {
