@@ -59,12 +59,26 @@ impl Machine {
     /// What stands for a promise of the peer, at `dest`, where it was described: one
     /// capability, shared while it is referred to.
     pub(in crate::protocol) fn pinned(&self, promise: &Arc<RemotePromise>, dest: Dest) -> Client {
-        let known = self.with_pinned(&dest, |pinned| pinned.upgrade()).flatten();
-        Client::of(known.unwrap_or_else(|| {
-            let pinned = Pinned::new(dest.clone(), promise);
-            self.with_pinned(&dest, |known| *known = Arc::downgrade(&pinned));
-            pinned
-        }))
+        let open = self.pinned_if_open(promise, &dest);
+        open.unwrap_or_else(|| Client::of(Pinned::new(dest, promise)))
+    }
+
+    /// The same, for those who do not hold the order lock: `None` if the place is not open any
+    /// more, so that nobody would give it up. Looking and entering are one step. If two threads
+    /// could enter something for one place, then only one of these would be given up, and the
+    /// other would keep the question as long as it exists.
+    pub(in crate::protocol) fn pinned_if_open(
+        &self,
+        promise: &Arc<RemotePromise>,
+        dest: &Dest,
+    ) -> Option<Client> {
+        self.with_pinned(dest, |known| {
+            Client::of(known.upgrade().unwrap_or_else(|| {
+                let pinned = Pinned::new(dest.clone(), promise);
+                *known = Arc::downgrade(&pinned);
+                pinned
+            }))
+        })
     }
 
     /// Runs `step` on what stands for an open place of the peer.

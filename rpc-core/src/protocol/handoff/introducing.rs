@@ -97,7 +97,7 @@ impl HandedOff {
             HandedOff::There(dest) => Some((dest, client.clone())),
             HandedOff::Promise(promise) => {
                 let dest = promise.location().err()?;
-                let path = promise.machine().pinned(&promise, dest.clone());
+                let path = promise.machine().pinned_if_open(&promise, &dest)?;
                 Some((dest, path))
             }
         }

@@ -6,6 +6,7 @@
 //! As there, nothing may be left at the end: [`World::finish`].
 
 mod calls;
+mod handoffs;
 mod links;
 mod small;
 mod waits;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::content;
+use super::neighbours::{Neighbourhood, VatNumber};
 use super::net::{INTERFACE, METHOD, limits, transmit};
 use crate::cap::client::Client;
 use crate::cap::incoming_call::IncomingCall;
@@ -114,15 +116,41 @@ impl World {
         ours: Option<Client>,
         theirs: Option<Client>,
     ) -> (Arc<Machine>, Arc<Machine>) {
+        self.link_between(limits, None, [ours, theirs])
+    }
+
+    /// Links two vats of a network whose vats introduce each other.
+    fn link_in(
+        &self,
+        network: &Arc<Neighbourhood>,
+        vats: [VatNumber; 2],
+        offered: [Option<Client>; 2],
+    ) -> (Arc<Machine>, Arc<Machine>) {
+        self.link_between(limits(), Some((network, vats)), offered)
+    }
+
+    fn link_between(
+        &self,
+        limits: Limits,
+        vats: Option<(&Arc<Neighbourhood>, [VatNumber; 2])>,
+        [ours, theirs]: [Option<Client>; 2],
+    ) -> (Arc<Machine>, Arc<Machine>) {
+        let vats = vats.map(|(network, [one, other])| (network, [(one, other), (other, one)]));
         let wires = [(); 2].map(|()| {
             Arc::new(Wire { world: self.clone(), queue: Mutex::default(), there: Condvar::new() })
         });
         let sides = [(0, ours), (1, theirs)].map(|(number, bootstrap)| {
             let wire: &Arc<Wire> = &wires[number];
             let settings = Settings { limits: limits.clone(), ..Settings::default() };
-            let offers = Offers { bootstrap, ..Offers::default() };
+            let door = vats.map(|(network, vats)| (network, vats[number]));
+            let neighbour = door.map(|(network, (own, peer))| network.door(own, peer));
+            let offers = Offers { bootstrap, neighbour, ..Offers::default() };
             let outbox = Arc::clone(wire) as Arc<dyn Outbox>;
-            Side { machine: Machine::new(settings, offers, outbox), wire: Arc::clone(wire) }
+            let machine = Machine::new(settings, offers, outbox);
+            if let Some((network, (own, peer))) = door {
+                network.enter(own, peer, &machine);
+            }
+            Side { machine, wire: Arc::clone(wire) }
         });
         for (from, to) in [(0, 1), (1, 0)] {
             let from = sides[from].clone();
