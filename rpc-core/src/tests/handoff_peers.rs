@@ -24,7 +24,7 @@ use crate::wire::{self, Context, Descriptor, Disembargo, Message, Provide, Targe
 use crate::work::event::Event;
 
 /// A vat that was given a capability of a third vat, and its two raw peers.
-fn recipient(network: &Arc<Neighbourhood>) -> (Host, Client) {
+pub(super) fn recipient(network: &Arc<Neighbourhood>) -> (Host, Client) {
     recipient_of(&limits(), network, &[2, 0, 7])
 }
 

@@ -12,7 +12,7 @@ use crate::cap::promise::promise;
 use crate::error::ErrorKind;
 use crate::kinds::membrane::{Membrane, MembranePolicy};
 use crate::limits::Limits;
-use crate::wire::rpc_capnp::message;
+use crate::wire::rpc_capnp::{message, message_target};
 use crate::wire::{self, Accept, Context, Disembargo, Message, Provide, Target, Token};
 
 /// The vats, by what they mostly do: Alice introduces Carol to Bob.
@@ -550,11 +550,14 @@ pub(super) fn host() -> Host {
 }
 
 pub(super) fn host_with(limits: &Limits) -> Host {
+    host_in(&Neighbourhood::new(), limits)
+}
+
+pub(super) fn host_in(network: &Arc<Neighbourhood>, limits: &Limits) -> Host {
     let mut net = Net::new();
-    let network = Neighbourhood::new();
     let (object, client) = net.object("bob");
-    let introducer = net.raw_side_in_with(limits.clone(), &network, (2, 0), Some(client));
-    let recipient = net.raw_side_in_with(limits.clone(), &network, (2, 1), None);
+    let introducer = net.raw_side_in_with(limits.clone(), network, (2, 0), Some(client));
+    let recipient = net.raw_side_in_with(limits.clone(), network, (2, 1), None);
     let mut host = Host { net, introducer, recipient, object };
     host.send(introducer, raw::bootstrap(0));
     host.send(introducer, raw::finish(0, false));
@@ -806,6 +809,50 @@ fn what_breaks_the_rules_ends_the_connection() {
     aborts("no vine", vec![Message::Disembargo(no_vine)]);
 }
 
+/// The Disembargo for what was provided names the Provide itself: with a null pointer here, which
+/// C++ insists on, and others may write a list of no steps.
+#[test]
+fn the_end_of_an_embargo_names_a_provide_and_no_field_of_it() {
+    let lifts = |transform: Option<&[u16]>| {
+        built(|root| {
+            let mut disembargo = root.init_disembargo();
+            let mut answer = disembargo.reborrow().init_target().init_promised_answer();
+            answer.set_question_id(9);
+            if let Some(transform) = transform {
+                let mut steps = answer.init_transform(u32::try_from(transform.len()).unwrap());
+                for (index, field) in (0..).zip(transform) {
+                    steps.reborrow().get(index).set_get_pointer_field(*field);
+                }
+            }
+            disembargo.init_context().set_accept(b"one");
+        })
+    };
+    for transform in [None, Some(&[][..]), Some(&[0])] {
+        let mut host = host();
+        let (introducer, recipient) = (host.introducer, host.recipient);
+        host.send(introducer, provide(9, 7));
+        host.send(recipient, accept(0, 7, Some(b"one")));
+        host.expect(recipient, &[]);
+        host.net.inject(introducer, lifts(transform));
+        if transform == Some(&[0]) {
+            host.expect_abort(introducer, "provides nothing");
+        } else {
+            host.expect(recipient, &["return 0 results (0) [senderHosted 0]"]);
+            host.expect(introducer, &[]);
+        }
+        host.finish();
+    }
+    let sent = super::net::frame(lift(9, &[], b"one"));
+    let reader = capnp::message::Reader::new(sent, capnp::message::ReaderOptions::new());
+    let root = reader.get_root::<message::Reader<'_>>().unwrap();
+    let Ok(message::Disembargo(Ok(disembargo))) = root.which() else { panic!() };
+    let Ok(message_target::PromisedAnswer(Ok(answer))) = disembargo.get_target().unwrap().which()
+    else {
+        panic!()
+    };
+    assert!(!answer.has_transform());
+}
+
 /// A Provide has no answer on which calls could be pipelined.
 #[test]
 fn a_call_on_a_provide_fails_alone() {
@@ -819,8 +866,13 @@ fn a_call_on_a_provide_fails_alone() {
 }
 
 pub(super) fn echo_of(fill: impl FnOnce(message::Builder<'_>)) -> Message {
+    built(|root| fill(root.init_unimplemented()))
+}
+
+/// A message that is written field by field.
+fn built(fill: impl FnOnce(message::Builder<'_>)) -> Message {
     let mut builder = capnp::message::Builder::new_default();
-    fill(builder.init_root::<message::Builder<'_>>().init_unimplemented());
+    fill(builder.init_root::<message::Builder<'_>>());
     wire::decode(received(&wire::message::Message::from(builder))).unwrap()
 }
 

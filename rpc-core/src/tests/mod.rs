@@ -47,6 +47,7 @@ mod handoff_chains;
 mod handoff_limits;
 mod handoff_peers;
 mod handoff_promises;
+mod handoff_waits;
 mod handoffs;
 mod held_references;
 mod hints;

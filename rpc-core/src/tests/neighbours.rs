@@ -109,6 +109,12 @@ impl Neighbourhood {
         self.meetings.lock().get(&vat).map_or(0, |meetings| meetings.hosts_that_wait())
     }
 
+    /// As if the time were over for all who have come somewhere and wait.
+    pub(super) fn end_waits(&self) {
+        let all: Vec<_> = self.meetings.lock().values().cloned().collect();
+        all.into_iter().for_each(|meetings| meetings.end_waits());
+    }
+
     fn machine(&self, own: VatNumber, peer: VatNumber) -> Option<Arc<Machine>> {
         let machine = self.links.lock().get(&(own, peer)).and_then(Weak::upgrade)?;
         (!machine.room().is_closed()).then_some(machine)

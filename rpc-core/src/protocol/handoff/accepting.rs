@@ -202,10 +202,10 @@ impl Seeker for Reaching {
                 Err(NotAsked::Unused) => return Some(self),
                 Err(NotAsked::Failed(error)) => error,
             },
-            Ok(Found::Here(shown)) => {
-                self.take_here(shown);
-                return None;
-            }
+            Ok(Found::Here(shown)) => match self.take_here(shown) {
+                Ok(()) => return None,
+                Err(error) => error,
+            },
             Err(error) => error,
         };
         tell!(DEBUG, error = %failed, "using the vine of a capability of a third vat");
@@ -216,17 +216,28 @@ impl Seeker for Reaching {
 impl Reaching {
     fn accept(&self, host: Arc<dyn Host>, completion: Token) -> Result<Client, NotAsked> {
         let embargo = self.embargo();
+        if embargo.is_some() {
+            self.may_lift().map_err(NotAsked::Failed)?;
+        }
         let result = host.accept(completion, embargo.clone(), &self.introduced)?;
-        self.lift_behind_earlier(embargo);
+        // If the connection has ended since, the question is given up.
+        self.lift_behind_earlier(embargo).map_err(NotAsked::Failed)?;
         Ok(result)
     }
 
     /// This vat itself hosts the capability: it comes to itself for it.
-    fn take_here(&mut self, shown: Shown) {
-        let Some(introducer) = self.introduced.vine.kind_as::<ImportRef>() else { return };
+    ///
+    /// # Errors
+    /// It does not wait for what cannot come.
+    fn take_here(&mut self, shown: Shown) -> Result<(), Error> {
+        let embargo = self.embargo();
+        self.lift_behind_earlier(embargo.clone())?;
+        let Some(introducer) = self.introduced.vine.kind_as::<ImportRef>() else {
+            return Ok(());
+        };
         let introducer = introducer.machine();
         let (origin, place) = (introducer.settings.origin, introducer.accepts.take());
-        let Some(promise) = std::mem::take(&mut self.promise).upgrade() else { return };
+        let Some(promise) = std::mem::take(&mut self.promise).upgrade() else { return Ok(()) };
         let (cell, interest) = CallCell::new(Sink::Here, Hint::None, origin);
         let (pending, promised) = (Pending::new(interest), Arc::downgrade(&promise));
         let vine = self.introduced.vine.clone();
@@ -239,12 +250,11 @@ impl Reaching {
         });
         // Whoever drops the promise waits no more.
         promise.keep_until_resolved(Arc::new(pending));
-        let embargo = self.embargo();
-        self.by.meetings().come(shown, embargo.clone(), &cell, place).tell();
-        self.lift_behind_earlier(embargo);
+        self.by.meetings().come(shown, embargo, &cell, place).tell();
         if let Some(patience) = self.by.patience() {
             cell.ends_after(patience);
         }
+        Ok(())
     }
 
     fn embargo(&self) -> Option<AcceptEmbargo> {
@@ -254,18 +264,32 @@ impl Reaching {
         }
     }
 
-    /// Sends the end of an embargo after the earlier calls.
-    fn lift_behind_earlier(&self, embargo: Option<AcceptEmbargo>) {
+    /// Whether an embargo can be lifted. If the connection has ended by which the capability has
+    /// come, nobody lifts it; and the host does not learn of that if the capability was passed on.
+    ///
+    /// # Errors
+    /// It cannot.
+    fn may_lift(&self) -> Result<(), Error> {
         let vine = self.introduced.vine.kind_as::<ImportRef>();
-        if let (Some(embargo), Some(vine)) = (embargo, vine) {
-            let target = Target::ImportedCap(vine.id().0);
-            vine.machine().transact(|txn| {
-                txn.send(wire::Message::Disembargo(wire::Disembargo {
-                    target,
-                    context: Context::Accept(embargo),
-                }));
-            });
-        }
+        vine.and_then(|vine| vine.machine().failure()).map_or(Ok(()), Err)
+    }
+
+    /// Sends the end of an embargo after the earlier calls.
+    ///
+    /// # Errors
+    /// As of [`may_lift`](Self::may_lift).
+    fn lift_behind_earlier(&self, embargo: Option<AcceptEmbargo>) -> Result<(), Error> {
+        let vine = self.introduced.vine.kind_as::<ImportRef>();
+        let (Some(embargo), Some(vine)) = (embargo, vine) else { return Ok(()) };
+        let target = Target::ImportedCap(vine.id().0);
+        vine.machine().transact(|txn| {
+            if let Some(error) = txn.dead() {
+                return Err(error);
+            }
+            let context = Context::Accept(embargo);
+            txn.send(wire::Message::Disembargo(wire::Disembargo { target, context }));
+            Ok(())
+        })
     }
 }
 

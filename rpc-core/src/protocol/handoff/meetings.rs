@@ -368,6 +368,13 @@ impl Meetings {
         self.state.lock().places.len()
     }
 
+    /// As if the time were over for all who wait.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn end_waits(&self) {
+        let places = self.state.lock().places.keys().copied().collect();
+        self.fail(places).tell();
+    }
+
     /// Whether nothing is provided, and nobody waits.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn is_empty(&self) -> bool {

@@ -211,6 +211,11 @@ impl Shadow {
         self.cut |= links;
     }
 
+    /// Whether any link was cut.
+    pub(super) fn has_cuts(&self) -> bool {
+        self.cut != 0
+    }
+
     /// Whether a stream came by a link that was cut.
     pub(super) fn is_cut(&self, stream: Stream) -> bool {
         if self.cut == 0 {

@@ -579,6 +579,7 @@ impl World {
             for _ in 0..self.vats.len() {
                 self.call_all_references();
                 self.finish_work()?;
+                self.end_waits_for_what_was_cut()?;
             }
         }
         self.net.check_agreement();
@@ -606,6 +607,16 @@ impl World {
             if drops != 1 {
                 return Err(format!("object {object} was dropped {drops} times"));
             }
+        }
+        Ok(())
+    }
+
+    /// Where a link was cut, a host may not learn that an embargo will not be lifted: whoever
+    /// waits for that does so until the time for it is over, and walks have no clock.
+    fn end_waits_for_what_was_cut(&mut self) -> Check {
+        if self.shadow.has_cuts() {
+            self.network.end_waits();
+            self.finish_work()?;
         }
         Ok(())
     }
