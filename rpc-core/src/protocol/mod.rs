@@ -93,6 +93,8 @@ pub(crate) struct Machine {
     embargoes: Table<EmbargoId, Embargo>,
     /// What this side has provided at the peer.
     provides: Table<QuestionId, Weak<Provide>>,
+    /// For what is provided there, or is about to be.
+    may_provide: Arc<Places>,
     /// What the peer has provided here.
     provisions: Table<AnswerId, Provided>,
     /// For that part of them which is kept.
@@ -360,6 +362,7 @@ impl Machine {
         let budget = Budget::new(settings.limits.budget_bytes);
         let kept_provisions = Places::new(settings.limits.provisions as usize);
         let accepts = Places::new(settings.limits.accepts as usize);
+        let may_provide = handoff::introducing::places_at_host(&settings.limits);
         Arc::new(Machine {
             settings,
             order: Mutex::new(Order {
@@ -383,6 +386,7 @@ impl Machine {
             imports: Table::new(),
             embargoes: Table::new(),
             provides: Table::new(),
+            may_provide,
             provisions: Table::new(),
             kept_provisions,
             accepts,

@@ -45,6 +45,7 @@ mod flow_limit;
 pub mod fuzzed;
 mod handoff_chains;
 mod handoff_limits;
+mod handoff_outcomes;
 mod handoff_peers;
 mod handoff_promises;
 mod handoff_waits;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use super::ability::Follower;
 use super::provide::{Provide, ProvidesAt, State, Vine};
 use super::{Introduction, MAX_EMBARGO};
+use crate::budget::Places;
 use crate::cap::client::Client;
 use crate::cap::delivery::{Delivery, Lift};
 use crate::cap::effects::Effect;
@@ -30,6 +31,12 @@ const VINES: u32 = 8;
 /// cannot make this vat exceed what the host allows, which would end the connection. Beyond
 /// [`Limits::provisions`], the host would keep nothing.
 const PROVIDES: u32 = 4;
+
+/// The places of what may be provided at a host at once. They are taken when it is described: one
+/// message may name many capabilities, and the Provides follow it.
+pub(in crate::protocol) fn places_at_host(limits: &Limits) -> Arc<Places> {
+    Places::new(limits.provisions.min(limits.answers / PROVIDES) as usize)
+}
 
 impl ProvidesAt for Machine {
     fn not_needed(self: Arc<Self>, id: QuestionId) {
@@ -114,12 +121,13 @@ impl Txn<'_> {
         &mut self,
         client: &Client,
     ) -> Result<Option<(Descriptor, Client)>, Error> {
-        let Some(place) = HandedOff::of(client) else { return Ok(None) };
-        let Some(Introduction { contact, awaited }) = self.introduction(&place) else {
+        let Some(handed_off) = HandedOff::of(client) else { return Ok(None) };
+        let Some(place) = handed_off.host().may_provide.take() else { return Ok(None) };
+        let Some(Introduction { contact, awaited }) = self.introduction(&handed_off) else {
             return Ok(None);
         };
-        let Some((dest, path)) = place.pinned(client) else { return Ok(None) };
-        let provide = Provide::new(Arc::clone(dest.machine()) as _);
+        let Some((dest, path)) = handed_off.pinned(client) else { return Ok(None) };
+        let provide = Provide::new(Arc::clone(dest.machine()) as _, place);
         let id = self.free_export()?;
         let serial = self.serial();
         let vine = Vine::Root { provide: Arc::clone(&provide), lifts: 0 };
@@ -131,11 +139,9 @@ impl Txn<'_> {
         Ok(Some((Descriptor::ThirdPartyHosted(id.0, Some(contact)), path)))
     }
 
-    fn introduction(&self, place: &HandedOff) -> Option<Introduction> {
-        let host = place.host();
-        let Limits { answers, provisions, .. } = host.settings.limits;
-        let room = host.provides.len() < provisions.min(answers / PROVIDES) as usize;
-        if !room || place.may_have_fd() || !self.may_send_vine(host) {
+    fn introduction(&self, handed_off: &HandedOff) -> Option<Introduction> {
+        let host = handed_off.host();
+        if handed_off.may_have_fd() || !self.may_send_vine(host) {
             return None;
         }
         self.machine.neighbour.as_ref()?.introduce_to(&**host.neighbour.as_ref()?)
@@ -259,7 +265,8 @@ impl RemotePromise {
 impl Machine {
     /// Provides what is, or was, at a place of the peer, for a vine that is gone at once.
     pub(crate) fn provides(self: &Arc<Self>, dest: Dest) {
-        let provide = Provide::new(Arc::clone(self) as _);
+        let Some(place) = self.may_provide.take() else { return };
+        let provide = Provide::new(Arc::clone(self) as _, place);
         // Whom it is for makes no difference here.
         let Ok(nobody) = Token::of_bytes(b"nobody") else { return };
         send(&provide, dest, nobody);

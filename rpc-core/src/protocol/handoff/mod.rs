@@ -65,7 +65,7 @@ mod accepting;
 mod following;
 mod forwarding;
 mod hosting;
-mod introducing;
+pub(super) mod introducing;
 pub(crate) mod meetings;
 pub(super) mod provide;
 

@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+use crate::budget::Place;
 use crate::cap::client::Client;
 use crate::cap::delivery::Embargoed;
 use crate::ids::QuestionId;
@@ -63,6 +64,8 @@ pub(crate) struct Provide {
     /// The connection to the host.
     at: Arc<dyn ProvidesAt>,
     state: Mutex<State>,
+    /// Among what may be provided there.
+    _place: Place,
 }
 
 pub(super) enum State {
@@ -82,8 +85,8 @@ pub(super) trait ProvidesAt: Send + Sync {
 }
 
 impl Provide {
-    pub(super) fn new(at: Arc<dyn ProvidesAt>) -> Arc<Self> {
-        Arc::new(Provide { at, state: Mutex::new(State::Unsent(Vec::new())) })
+    pub(super) fn new(at: Arc<dyn ProvidesAt>, place: Place) -> Arc<Self> {
+        Arc::new(Provide { at, state: Mutex::new(State::Unsent(Vec::new())), _place: place })
     }
 
     /// Moves on to another state, and returns the one before.
