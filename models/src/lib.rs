@@ -11,10 +11,12 @@
 //! - [`resolution`]: two vats with a promise each, which may become an object of either or
 //!   the other's promise; calls, embargoes, described paths, and the race of four ways;
 //! - [`handoff`]: a promise that becomes an object of a third vat is handed off to who has
-//!   it, and then once more to a fourth one.
+//!   it, and then once more to a fourth one;
+//! - [`promised`]: a promise that is handed off before it becomes an object of one of three vats.
 
 pub mod handoff;
 mod paths;
+pub mod promised;
 pub mod resolution;
 
 use std::fmt::Debug;

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 
 use rpc_models::handoff::{self, Handoff};
+use rpc_models::promised::{self, Promised};
 use rpc_models::resolution::{self, Resolution};
 use rpc_models::{Protocol, paths};
 use stateright::{Checker, Model, Property};
@@ -61,6 +62,7 @@ where
 
 const RESOLUTION: Resolution = Resolution { calls: [2, 2], fault: resolution::Fault::None };
 const HANDOFF: Handoff = Handoff { calls: [0, 0, 2, 2], fault: handoff::Fault::None };
+const PROMISED: Promised = Promised { calls: 4, fault: promised::Fault::None };
 
 #[test]
 fn promises_of_two_vats_resolve_and_calls_keep_their_order() {
@@ -72,6 +74,13 @@ fn promises_of_two_vats_resolve_and_calls_keep_their_order() {
 #[test]
 fn what_is_handed_off_twice_is_called_in_order() {
     let states = explore(HANDOFF).unwrap();
+    println!("{states} states");
+    assert!(states > 2_000, "{states} states");
+}
+
+#[test]
+fn a_promise_that_is_handed_off_is_called_in_order_whatever_it_becomes() {
+    let states = explore(PROMISED).unwrap();
     println!("{states} states");
     assert!(states > 2_000, "{states} states");
 }
@@ -88,6 +97,11 @@ fn every_fault_of_the_protocol_is_found() {
     use handoff::Fault::{NoDisembargo, NoEmbargo as NoAcceptEmbargo, NoWait};
     for fault in [NoAcceptEmbargo, NoDisembargo, NoWait] {
         let found = explore(Handoff { fault, ..HANDOFF });
+        println!("{fault:?}: {}", found.expect_err("nothing was noticed"));
+    }
+    use promised::Fault::{NoDisembargo as Lost, NoEmbargo as NoneNamed, ShorterPath as Short};
+    for fault in [NoneNamed, Lost, Short] {
+        let found = explore(Promised { fault, ..PROMISED });
         println!("{fault:?}: {}", found.expect_err("nothing was noticed"));
     }
 }

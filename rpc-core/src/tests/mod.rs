@@ -35,6 +35,8 @@ mod probes;
 mod raw;
 #[cfg(all(test, not(rpc_model)))]
 mod replays;
+#[cfg(all(test, not(rpc_model)))]
+mod replays_promised;
 mod resolve;
 
 mod draining;

@@ -28,24 +28,24 @@ use crate::cap::client::Client;
 use crate::cap::promise::{Fulfiller, promise};
 
 /// The label of a call of the model, apart from those by which everything is set up.
-fn label(call: Label) -> u64 {
+pub(super) fn label(call: Label) -> u64 {
     1000 + 100 * u64::from(call.caller) + u64::from(call.number)
 }
 
-fn labels(seen: &[Label]) -> Vec<u64> {
+pub(super) fn labels(seen: &[Label]) -> Vec<u64> {
     seen.iter().copied().map(label).collect()
 }
 
 /// Whether a message, in one line, is one of those that the model has.
-fn is_modelled(line: &str) -> bool {
+pub(super) fn is_modelled(line: &str) -> bool {
     let is_labelled = line.contains("(1") && line.starts_with("call ");
-    let is_given = line.starts_with("return ") && line.contains("(0) [senderHosted");
+    let is_given = line.starts_with("return ") && line.contains("(0) [");
     let kinds = ["resolve ", "disembargo ", "provide ", "accept "];
     is_labelled || is_given || kinds.iter().any(|kind| line.starts_with(kind))
 }
 
 /// Delivers what an end has sent up to the next message of the model, and returns that.
-fn deliver(net: &mut Net, from: End) -> String {
+pub(super) fn deliver(net: &mut Net, from: End) -> String {
     loop {
         assert!(net.queued(from) > 0, "the model has sent more");
         let line = net.deliver_one(from);
@@ -57,7 +57,7 @@ fn deliver(net: &mut Net, from: End) -> String {
 }
 
 /// The number of a call, the word that stands for its target, and its label.
-fn call_parts(line: &str) -> (&str, u64) {
+pub(super) fn call_parts(line: &str) -> (&str, u64) {
     let (_, rest) = line.split_once(" on ").unwrap();
     let (target, rest) = rest.split_once(" (").unwrap();
     let (label, _) = rest.split_once(')').unwrap();
@@ -259,7 +259,7 @@ fn assert_hands_off(line: &str, message: handoff::Message) {
     assert!(says, "{line} is no {message:?}");
 }
 
-fn end(ends: &[(usize, usize, End)], own: usize, peer: usize) -> End {
+pub(super) fn end(ends: &[(usize, usize, End)], own: usize, peer: usize) -> End {
     ends.iter().find(|(one, other, _)| (*one, *other) == (own, peer)).unwrap().2
 }
 
