@@ -33,6 +33,7 @@ mod out_of_descriptors;
 mod outboxes;
 mod own_calls;
 mod panics;
+mod passing_on;
 mod persistence;
 mod pitfalls;
 mod plugins;
