@@ -825,7 +825,7 @@ equivalent(
     "unpinned-leaves-no-mark",
     "named.rs",
     "the end of an embargo that leads to the peer's promise leaves no mark",
-    "Whatever took the place before has left the mark there. If nothing has, there is nothing that could be overtaken.",
+    "The place was marked when it was described, and the mark has moved on with it.",
     "Err(dest) => { <<<self.mark_called(&dest);>>> Client::of(promise) }",
     "let _ = dest;",
 )

@@ -206,8 +206,8 @@ class Check:
             said.append(line)
             reached = reached or "the mutant is reached" in line
             # What follows looks for a shorter walk, which nobody needs here.
-            if found := re.search(r"walk (\d+ of \d+ steps.*) fails", line):
-                failed.append(f"walk {found.group(1)}")
+            if found := re.search(r"(walk \d+) of \d+ steps.* fails", line):
+                failed.append(found.group(1))
                 end()
             if found := re.match(r"test (?!result)(\S+) .*FAILED", line):
                 failed.append(found.group(1).removeprefix("tests::"))
