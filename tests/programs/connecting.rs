@@ -87,6 +87,27 @@ fn a_client_goes_on_with_another_server() {
     end(one);
 }
 
+/// Not with the first one, which is there again: it may be lost again and again.
+#[test]
+fn an_attempt_begins_with_the_server_behind_the_last_one() {
+    let _watchdog = Watchdog::start();
+    let folder = tempfile::tempdir().unwrap();
+    let [first, second] =
+        ["one", "two"].map(|name| format!("unix:{}", folder.path().join(name).display()));
+    let (one, two) = (serve("one", &first), serve("two", &second));
+    let connector = Connector::to(&first).unwrap().or(&second).unwrap();
+    let greeter: greeter::Client = connector.connect().unwrap();
+    assert_eq!(ask(&greeter).unwrap(), "one");
+    end(one);
+    let one = serve("one again", &first);
+    assert_eq!(ask_until_answered(&greeter), "two");
+    end(two);
+    let two = serve("two again", &second);
+    assert_eq!(ask_until_answered(&greeter), "one again");
+    end(one);
+    end(two);
+}
+
 #[test]
 fn what_cannot_be_connected_to_is_an_error_at_once_or_at_the_first_call() {
     let _watchdog = Watchdog::start();

@@ -59,6 +59,7 @@ fn a_server_that_is_stopped_answers_the_calls_that_have_begun_and_refuses_others
     until("new calls are refused", || {
         client.greet_guest_request().call().is_err_and(|error| error.is_draining())
     });
+    until("nobody is let in any more", || server.addresses()[0].connect().is_err());
     assert!(begun.try_response().is_none());
     greeter.go_on.set();
     assert_eq!(begun.wait().unwrap().get().unwrap().get_greeting().unwrap(), "at last");
