@@ -9,11 +9,12 @@
 //!
 //! The suite `attacks` of the test binary `stress` makes each attack once, against small
 //! limits; the program `attack` makes them for as long as one likes, against the default
-//! ones.
+//! ones. Peers that break a rule once are in the [`catalogue`].
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::cast_possible_truncation)]
 
 mod assault;
 mod calls;
+pub mod catalogue;
 mod content;
 mod crowds;
 mod endpoints;

@@ -6,15 +6,21 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::catalogue::{self, Kind, Verdicts};
 use super::{Attack, Share, Siege, Sizes, all, memory, named};
 
 const USAGE: &str = "\
 usage: attack list
        attack NAME|all [SECONDS] [small]
+       attack cases [FILTER]
+       attack page
 
 Attacks a vat in this process, again and again, for so many seconds (10). Fails if an
 attack takes more than what bounds it, if something is left of it, or if others are not
-served meanwhile. The vat has the default limits, or `small` ones.";
+served meanwhile. The vat has the default limits, or `small` ones.
+
+`cases` makes each of the cases of docs/attack-catalogue.md once, or those whose names
+contain FILTER, on each kind of connections. `page` makes them, too, and writes that page.";
 
 /// How often the program looks at what an attack takes.
 const LOOK: Duration = Duration::from_millis(20);
@@ -27,6 +33,9 @@ pub fn main(arguments: &[String]) -> ExitCode {
             list();
             return ExitCode::SUCCESS;
         }
+        ["cases"] => return cases(""),
+        ["cases", filter] => return cases(filter),
+        ["page"] => return write_page(),
         [name] => (name, "10", Sizes::default_limits()),
         [name, seconds] => (name, *seconds, Sizes::default_limits()),
         [name, seconds, "small"] => (name, *seconds, Sizes::small()),
@@ -56,6 +65,50 @@ pub fn main(arguments: &[String]) -> ExitCode {
     }
     println!("failed: {}", failed.join(", "));
     ExitCode::FAILURE
+}
+
+/// The page that shows the cases, in the folder of the workspace.
+const PAGE: &str = "docs/attack-catalogue.md";
+
+/// Makes cases on each kind of connections, and tells what is wrong.
+fn made(filter: &str) -> Result<Vec<Verdicts>, String> {
+    let mut runs = Vec::new();
+    for kind in Kind::ALL {
+        let began = Instant::now();
+        let run = catalogue::run(kind, filter)?;
+        let faults = run.faults();
+        for fault in &faults {
+            println!("FAILED {fault}");
+        }
+        println!("{kind}: {} cases, {} failed, {:.1?}", run.made(), faults.len(), began.elapsed());
+        runs.push(run);
+    }
+    Ok(runs)
+}
+
+fn cases(filter: &str) -> ExitCode {
+    match made(filter) {
+        Ok(runs) if runs.iter().all(|run| run.made() == 0) => usage(),
+        Ok(runs) if runs.iter().all(|run| run.faults().is_empty()) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            println!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn write_page() -> ExitCode {
+    let written = made("").and_then(|runs| {
+        std::fs::write(PAGE, catalogue::page(&runs)).map_err(|error| format!("{PAGE}: {error}"))
+    });
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("{error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn usage() -> ExitCode {

@@ -5,7 +5,7 @@ use capnp_threads_core::{Client, Concurrency, Error, FromClient, Result, Vat};
 use rpc_schema::test_capnp::test_interface;
 
 use crate::support::Event;
-use crate::support::objects::{any, foo_request};
+use crate::support::objects::{Keeper, any, foo_request};
 use crate::support::raw::pointer_to_first;
 
 /// What the object does when it is called.
@@ -31,9 +31,13 @@ pub(super) enum Method {
     Large,
     /// Takes an item of a stream.
     Stream,
+    /// Returns a promise that nobody ever resolves.
+    Promise,
+    /// Returns a new object that reads the parameters of its calls.
+    Typed,
 }
 
-const METHODS: [Method; 9] = [
+const METHODS: [Method; 11] = [
     Method::Answer,
     Method::Hold,
     Method::Keep,
@@ -43,6 +47,8 @@ const METHODS: [Method; 9] = [
     Method::Return,
     Method::Large,
     Method::Stream,
+    Method::Promise,
+    Method::Typed,
 ];
 
 /// What [`Method::Large`] returns, in bytes.
@@ -50,9 +56,19 @@ pub(super) const LARGE: usize = 64 << 10;
 
 /// An object that may be called like this, and does not live longer than it is held.
 pub(super) fn target(vat: &Vat, concurrency: Concurrency) -> Client {
+    watched_target(vat, concurrency, |_| ())
+}
+
+/// As [`target`], and tells of each call before anything comes of it.
+pub(super) fn watched_target(
+    vat: &Vat,
+    concurrency: Concurrency,
+    watch: impl Fn(&IncomingCall) + Send + Sync + 'static,
+) -> Client {
     let (never, fulfiller) = promise();
     let own = vat.clone();
     any(vat, concurrency, move |call| {
+        watch(&call);
         // The promise stays open as long as the object lives.
         let _ = &fulfiller;
         match METHODS.get(usize::from(call.method_id())) {
@@ -71,21 +87,26 @@ pub(super) fn target(vat: &Vat, concurrency: Concurrency) -> Client {
                 let given = any(&own, Concurrency::Serial, |call| {
                     call.respond(Ok(Payload::empty().clone()));
                 });
-                let mut results = PayloadBuilder::for_results();
-                pointer_to_first(results.content());
-                call.respond(Ok(results.finish(vec![given])));
+                call.respond(Ok(returned(vec![given])));
             }
             Some(Method::Return) => {
                 let caps = call.params().caps().to_vec();
-                let mut results = PayloadBuilder::for_results();
-                pointer_to_first(results.content());
-                call.respond(Ok(results.finish(caps)));
+                call.respond(Ok(returned(caps)));
             }
+            Some(Method::Promise) => call.respond(Ok(returned(vec![never.clone()]))),
+            Some(Method::Typed) => call.respond(Ok(returned(vec![Keeper::client(&own)]))),
             Some(Method::Large) => call.respond(Ok(large())),
             Some(Method::Stream) => call.respond_streaming(Ok(())),
             None => call.respond(Err(Error::unimplemented("there is no such method"))),
         }
     })
+}
+
+/// Results with these capabilities, the first of which is in a field.
+fn returned(caps: Vec<Client>) -> Payload {
+    let mut results = PayloadBuilder::for_results();
+    pointer_to_first(results.content());
+    results.finish(caps)
 }
 
 fn hold(call: IncomingCall) {

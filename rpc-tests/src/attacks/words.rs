@@ -15,13 +15,13 @@ pub(super) enum Content<'a> {
 }
 
 /// A pointer to a struct that begins so many words behind the pointer's own place.
-fn to_struct(offset: u64, data: u64, pointers: u64) -> u64 {
+pub(super) fn to_struct(offset: u64, data: u64, pointers: u64) -> u64 {
     offset << 2 | data << 32 | pointers << 48
 }
 
 /// A pointer to a list of elements of a kind, so many of them; a list of structs gives
 /// its number of words.
-fn to_list(offset: u64, kind: u64, count: u64) -> u64 {
+pub(super) fn to_list(offset: u64, kind: u64, count: u64) -> u64 {
     1 | offset << 2 | kind << 32 | count << 35
 }
 

@@ -1,4 +1,5 @@
-//! `attack list` and `attack NAME SECONDS`: peers that want to harm, see `docs/attacks.md`.
+//! `attack list`, `attack NAME SECONDS` and `attack cases`: peers that want to harm, see
+//! `docs/attacks.md`.
 
 use std::process::ExitCode;
 

@@ -1,6 +1,7 @@
 //! The [attacks](rpc_tests::attacks), each against small limits, in a process of its own
 //! whose memory, threads and descriptors are counted.
 
+use rpc_tests::attacks::catalogue::{self, Kind};
 use rpc_tests::attacks::memory::Counting;
 use rpc_tests::attacks::{Siege, Sizes, all, named};
 use rpc_tests::support::{Watchdog, alone};
@@ -121,4 +122,13 @@ without_limits! {
     accepts_without_a_limit_are_noticed "accepts-of-nothing" "instead of Refused",
     provisions_without_a_limit_are_noticed "provisions-for-nobody" "instead of Refused",
     a_crowd_without_a_limit_is_noticed "crowd" "threads;",
+}
+
+/// The program `attack` makes the catalogue on the other kinds of connections, too.
+#[test]
+fn the_catalogue_passes_on_plain_connections() {
+    let _watchdog = Watchdog::start();
+    let run = catalogue::run(Kind::Plain, "").unwrap();
+    assert_eq!(run.faults(), [""; 0]);
+    assert!(run.made() > 300, "only {} cases were made", run.made());
 }
