@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::catalogue::{self, Kind, Verdicts};
+use super::catalogue::{self, Kind, Verdict, Verdicts};
 use super::{Attack, Share, Siege, Sizes, all, memory, named};
 
 const USAGE: &str = "\
@@ -75,12 +75,17 @@ fn made(filter: &str) -> Result<Vec<Verdicts>, String> {
     let mut runs = Vec::new();
     for kind in Kind::ALL {
         let began = Instant::now();
-        let run = catalogue::run(kind, filter)?;
-        let faults = run.faults();
-        for fault in &faults {
-            println!("FAILED {fault}");
+        // At once, because each that waits in vain does so for long.
+        let run = catalogue::run(kind, filter, |case, verdict| {
+            if let Verdict::Failed(why) = verdict {
+                println!("FAILED {} ({kind}): {why}", case.name);
+            }
+        })?;
+        if let Some(why) = &run.end {
+            println!("FAILED the end ({kind}): {why}");
         }
-        println!("{kind}: {} cases, {} failed, {:.1?}", run.made(), faults.len(), began.elapsed());
+        let failed = run.faults().len();
+        println!("{kind}: {} cases, {failed} failed, {:.1?}", run.made(), began.elapsed());
         runs.push(run);
     }
     Ok(runs)

@@ -128,7 +128,7 @@ without_limits! {
 #[test]
 fn the_catalogue_passes_on_plain_connections() {
     let _watchdog = Watchdog::start();
-    let run = catalogue::run(Kind::Plain, "").unwrap();
+    let run = catalogue::run(Kind::Plain, "", |_, _| ()).unwrap();
     assert_eq!(run.faults(), [""; 0]);
     assert!(run.made() > 300, "only {} cases were made", run.made());
 }

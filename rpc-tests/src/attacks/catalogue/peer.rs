@@ -259,8 +259,8 @@ impl Peer {
         }
         let (mut goes_on, mut over) = (false, false);
         loop {
-            let met = must.is_met(&self.loud(), &said);
-            if goes_on && met {
+            let loud = self.loud();
+            if goes_on && (must.is_met(&loud, &said) || loud.len() >= must.count()) {
                 break;
             }
             match self.hear() {

@@ -48,11 +48,12 @@ impl Verdicts {
     }
 }
 
-/// Makes the cases on connections of a kind whose names contain `filter`.
+/// Makes the cases on connections of a kind whose names contain `filter`. `tell` is told of
+/// each as soon as it is over.
 ///
 /// # Errors
 /// There is no vat to be attacked.
-pub fn run(kind: Kind, filter: &str) -> Result<Verdicts, String> {
+pub fn run(kind: Kind, filter: &str, tell: impl Fn(&Case, &Verdict)) -> Result<Verdicts, String> {
     let mut site = Site::new(kind).map_err(|error| error.to_string())?;
     let all = CHAPTERS.iter().flat_map(|chapter| chapter.cases);
     let cases = all
@@ -62,6 +63,7 @@ pub fn run(kind: Kind, filter: &str) -> Result<Verdicts, String> {
                 Ok(()) => Verdict::Passed,
                 Err(why) => Verdict::Failed(why),
             });
+            tell(case, &verdict);
             (case, verdict)
         })
         .collect();

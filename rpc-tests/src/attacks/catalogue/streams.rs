@@ -15,7 +15,7 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use super::peer::Stream;
 
 /// For how long a vat says nothing that is not going to say anything.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 fn silent() -> ! {
     panic!("the vat says nothing, and does not end the connection")
