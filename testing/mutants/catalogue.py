@@ -699,7 +699,7 @@ mutant(
     "provided-promise-may-move",
     "handoff/introducing.rs",
     "the vine of a promise takes a shorter path later",
-    "let path = <<<promise.machine().pinned(&promise, dest.clone())>>>;",
+    "let path = <<<promise.machine().pinned_if_open(&promise, &dest)?>>>;",
     "client.clone()",
 )
 mutant(
