@@ -9,8 +9,9 @@ use std::thread;
 use std::time::Duration;
 
 use capnp_threads_core::{
-    Client, Concurrency, ConnConfig, Connection, Error, ErrorKind, FromClient, Result, Vat,
+    Client, Concurrency, ConnConfig, Connection, Error, ErrorKind, FromClient, Limits, Result, Vat,
 };
+use capnp_threads_transport::memory::{self, Capacity};
 use capnp_threads_transport::tcp::TcpOptions;
 use capnp_threads_transport::tls::{TlsClient, TlsServer, VatKey};
 use capnp_threads_transport::{Transport, unix};
@@ -19,9 +20,10 @@ use rpc_schema::echo_capnp::echo;
 use rpc_tests::support::objects::Quick;
 use rpc_tests::support::{LONG, Watchdog, Wire, settle, vat};
 
-/// Fewer than may be under way, and together more than a wire takes from who does not wait.
-const CALLS: u64 = 100;
-const BYTES: usize = 32 << 10;
+/// Together far more than a narrow wire takes from who does not wait, and each so small that a
+/// thread leaves it until it reads on.
+const CALLS: u64 = 300;
+const BYTES: usize = 2 << 10;
 
 /// How long a connection that ends waits for a peer that does not read.
 const SOON: Duration = Duration::from_millis(20);
@@ -32,7 +34,8 @@ fn narrow(wire: Wire) -> (Transport, Transport) {
     // often as the system looks whether its window has opened.
     let options = TcpOptions::new().send_buffer(1).receive_buffer(64 << 10);
     match wire {
-        Wire::Memory | Wire::Bytes => wire.pair(),
+        Wire::Memory => memory::pair_with_capacity(Capacity { messages: 8, words: 2048 }),
+        Wire::Bytes => wire.pair(),
         Wire::Unix => {
             let ends = UnixStream::pair().unwrap();
             let end = |stream: UnixStream| {
@@ -119,6 +122,13 @@ fn require(call: Call, number: u64) {
     assert_eq!(call.wait().unwrap().get().unwrap().get_data().unwrap(), data(number));
 }
 
+/// All calls may be under way at once.
+fn config() -> ConnConfig {
+    let mut limits = Limits::default();
+    limits.questions = 4 * u32::try_from(CALLS).unwrap();
+    ConnConfig::new().limits(limits)
+}
+
 /// Three vats in a row. What the one at the far end offers, the one in the middle offers to
 /// the one at the near end.
 struct Row {
@@ -139,12 +149,12 @@ impl Row {
         let [at_near, at_far] = offers(near, far);
         let connect = |ends: [&Vat; 2], offered: [Option<Client>; 2]| {
             let (here, there) = narrow(wire);
-            let config = |offered: &Option<Client>| {
-                let config = ConnConfig::new().close_timeout(SOON);
+            let with = |offered: &Option<Client>| {
+                let config = config().close_timeout(SOON);
                 offered.iter().fold(config, |config, client| config.bootstrap(client.clone()))
             };
-            let there = ends[1].connect(there, config(&offered[1])).unwrap();
-            [ends[0].connect(here, config(&offered[0])).unwrap(), there]
+            let there = ends[1].connect(there, with(&offered[1])).unwrap();
+            [ends[0].connect(here, with(&offered[0])).unwrap(), there]
         };
         let far = connect([middle, far], [None, Some(at_far)]);
         let passed: echo::Client = far[0].bootstrap();
@@ -298,8 +308,7 @@ fn vats_that_fill_both_directions_of_a_wire_go_on() {
         let vats = ["left", "right"].map(vat);
         let (left, right) = narrow(wire);
         let connect = |vat: &Vat, end| {
-            let config = ConnConfig::new().bootstrap(quick(vat, Concurrency::Inline));
-            vat.connect(end, config).unwrap()
+            vat.connect(end, config().bootstrap(quick(vat, Concurrency::Inline))).unwrap()
         };
         let ends = [connect(&vats[0], left), connect(&vats[1], right)];
         thread::scope(|scope| {
