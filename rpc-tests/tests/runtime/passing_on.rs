@@ -79,7 +79,7 @@ struct Outside {
 }
 
 impl Door {
-    fn new(vat: &Vat) -> (Client, Outside) {
+    fn in_vat(vat: &Vat) -> (Client, Outside) {
         let (closed, is_closed) = mpsc::channel();
         let (open, opened) = mpsc::channel();
         let (number, numbers) = mpsc::channel();
@@ -229,7 +229,7 @@ fn calls_to_who_does_not_read_hold_up_nobody_who_passes_them_on() {
     for wire in Wire::ALL {
         let mut outside = None;
         let row = Row::new(wire, |near, far| {
-            let (door, made) = Door::new(far);
+            let (door, made) = Door::in_vat(far);
             outside = Some(made);
             [quick(near, Concurrency::Concurrent), door]
         });
@@ -251,7 +251,7 @@ fn calls_to_who_does_not_read_fail_with_the_connection() {
     for wire in Wire::ALL {
         let mut outside = None;
         let row = Row::new(wire, |near, far| {
-            let (door, made) = Door::new(far);
+            let (door, made) = Door::in_vat(far);
             outside = Some(made);
             [quick(near, Concurrency::Concurrent), door]
         });
@@ -276,7 +276,7 @@ fn answers_to_who_does_not_read_hold_up_nobody_who_passes_them_on() {
     for wire in Wire::ALL {
         let mut outside = None;
         let row = Row::new(wire, |near, far| {
-            let ((near, not_reading), (far, answering)) = (Door::new(near), Door::new(far));
+            let ((near, not_reading), (far, answering)) = (Door::in_vat(near), Door::in_vat(far));
             outside = Some((not_reading, answering));
             [near, far]
         });
