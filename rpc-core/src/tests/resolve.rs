@@ -333,6 +333,21 @@ fn a_promise_that_is_sent_again_after_it_was_resolved_leads_to_the_peer() {
     raw.finish();
 }
 
+/// Note [ending]: nobody is left who would resolve it.
+#[test]
+fn a_promise_of_the_peer_breaks_when_the_connection_ends() {
+    let (mut raw, server) = raw::callee();
+    server.keep();
+    raw.send(call(0, on(0), 1, &[Descriptor::SenderPromise(4)]));
+    let promise = server.kept_one();
+    let waiting = raw.net.call(&promise, 2, &[]);
+    raw.net.cut(raw.end);
+    assert_eq!(promise.failure().map(|error| error.kind()), Some(ErrorKind::Disconnected));
+    assert_eq!(waiting.error().kind(), ErrorKind::Disconnected);
+    drop((promise, waiting));
+    raw.finish();
+}
+
 /// An import is one or the other for as long as we hold it.
 #[test]
 fn an_import_does_not_change_between_promise_and_object() {

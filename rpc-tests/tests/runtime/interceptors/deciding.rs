@@ -71,8 +71,11 @@ fn interceptors_of_a_vat_come_before_those_of_its_connections() {
     let (here, there) = memory::pair();
     let object: test_interface::Client = server_vat
         .export_configured(Interface, ObjectConfig::new().interceptor(note("the object")));
-    let at_server = Interceptors::new().incoming(note("server's connection"));
-    let config = ConnConfig::new().bootstrap(object).interceptors(at_server);
+    let at_server = |who| Interceptors::new().incoming(note(who));
+    let config = ConnConfig::new()
+        .bootstrap(object)
+        .interceptors(at_server("server's connection"))
+        .interceptors(at_server("server's connection, added"));
     let server = server_vat.connect(there, config).unwrap();
     let at_client = Interceptors::new().outgoing(note("client's connection"));
     let client = client_vat.connect(here, ConnConfig::new().interceptors(at_client)).unwrap();
@@ -91,6 +94,7 @@ fn interceptors_of_a_vat_come_before_those_of_its_connections() {
             "client's connection",
             "server's vat",
             "server's connection",
+            "server's connection, added",
             "the object",
         ]
     );
