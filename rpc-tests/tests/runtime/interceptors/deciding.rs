@@ -135,6 +135,38 @@ fn a_call_goes_to_whatever_replaces_its_target() {
     }
 }
 
+/// What leaves over another connection than it would have is asked about there.
+#[test]
+fn a_call_that_is_sent_to_another_connection_meets_its_interceptors() {
+    let _watchdog = Watchdog::start();
+    let (client_vat, server_vat) = (Vat::new(), Vat::new());
+    let connect = |outgoing: Interceptors| {
+        let (here, there) = memory::pair();
+        let object: test_interface::Client = server_vat.export(Interface);
+        let server = server_vat.connect(there, ConnConfig::new().bootstrap(object)).unwrap();
+        let client = client_vat.connect(here, ConnConfig::new().interceptors(outgoing)).unwrap();
+        (client, server)
+    };
+    let (give, seen) = channel();
+    let second = connect(Interceptors::new().outgoing(move |_: &InterceptedCall<'_>| {
+        give.send(()).unwrap();
+        Ok(Verdict::Pass)
+    }));
+    let other: test_interface::Client = second.0.bootstrap();
+    let first = connect(Interceptors::new().outgoing(move |_: &InterceptedCall<'_>| {
+        Ok(Verdict::Redirect(other.clone().into_client()))
+    }));
+    let foo: test_interface::Client = first.0.bootstrap();
+    call_foo(&foo).unwrap();
+    assert_eq!(seen.try_iter().count(), 1);
+    drop(foo);
+    for (client, server) in [first, second] {
+        settle(&client, &server);
+        client.close();
+        assert!(client.join_timeout(LONG).unwrap() && server.join_timeout(LONG).unwrap());
+    }
+}
+
 /// A replacement that is a promise keeps the order of the calls that wait in it.
 #[test]
 fn calls_keep_their_order_when_a_promise_replaces_their_target() {
