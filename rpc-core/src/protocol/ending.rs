@@ -4,7 +4,8 @@
 //!
 //! First the connection is marked as dead, so that nothing new gets into the tables.
 //! Then the tables are emptied: every question, every imported promise and every
-//! embargo fails with `disconnected`. Calls of the peer are cancelled, and calls that
+//! embargo fails with `disconnected`. Calls of the peer are cancelled, also those whose
+//! outcomes this side has taken, and calls that
 //! were pipelined on them fail, too; calls that were held back are not delivered. What
 //! was in the tables is dropped after the lock is released. Only then do those who watch
 //! for the end, and the threads, learn that the connection is over.
@@ -107,6 +108,10 @@ impl Txn<'_> {
                 self.effect(Effect::Complete(Arc::clone(&answer.cell), Err(error.clone())));
             }
             self.effect(Effect::drop(answer.left_table()));
+        }
+        for call in self.order.taken.take() {
+            self.effect(Effect::Cancel(Arc::clone(&call)));
+            self.effect(Effect::Complete(call, Err(error.clone())));
         }
         self.end_handoffs();
         self.drop_held(&error);

@@ -282,6 +282,8 @@ struct Order {
     next_serial: u64,
     pipelines: Pipelines,
     new_calls: NewCalls,
+    /// The peer's calls whose outcomes this side has taken.
+    taken: answer::TakenCalls,
 }
 
 /// What becomes of calls that the peer makes from now on: see Note [draining].
@@ -379,6 +381,7 @@ impl Machine {
                 next_serial: 0,
                 pipelines: Pipelines::default(),
                 new_calls: NewCalls::default(),
+                taken: answer::TakenCalls::default(),
             }),
             questions: Table::new(),
             answers: Table::new(),

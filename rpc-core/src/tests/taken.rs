@@ -8,7 +8,7 @@ use super::raw::{self, Raw, call, call_to, finish, lift, on, on_field, release, 
 use crate::cap::client::Client;
 use crate::cap::incoming_call::IncomingCall;
 use crate::cap::payload::{Carrier, Payload};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::wire::message::Message;
 use crate::wire::{ResultsTo, ReturnKind};
 
@@ -202,6 +202,31 @@ fn a_return_for_a_finished_question_may_name_a_call_that_is_finished() {
     raw.expect_alive();
     drop(server);
     raw.finish();
+}
+
+/// It came over the connection, and ends with it: whoever waits for it would wait for ever if
+/// only the peer would have ended it. This holds if both sides have finished, too.
+#[test]
+fn a_call_that_came_back_ends_with_the_connection() {
+    for is_finished in [false, true] {
+        let (mut raw, server, asked, held) = passed_back();
+        raw.send(ret_with(0, ReturnKind::TakeFromOtherQuestion(0)));
+        raw.expect(&["finish 0"]);
+        if is_finished {
+            raw.send(finish(0, true));
+            raw.expect(&["return 0 resultsSentElsewhere"]);
+        }
+        assert!(!held.is_cancelled());
+        asked.assert_open();
+        raw.net.cut(raw.end);
+        assert!(held.is_cancelled());
+        assert_eq!(asked.error().kind(), ErrorKind::Disconnected);
+        // Too late.
+        held.respond(Ok(Payload::empty().clone()));
+        assert_eq!(asked.error().kind(), ErrorKind::Disconnected);
+        drop(server);
+        raw.finish();
+    }
 }
 
 /// Results in which the fields 0 and 1 name one capability, as only a message can
