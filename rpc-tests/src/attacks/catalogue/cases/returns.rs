@@ -28,6 +28,16 @@ fn read(peer: &mut Peer, pointer: u64) {
     peer.say(&raw::with_pointer(says::results(question, &[Cap::SenderHosted(41)]), pointer));
 }
 
+/// Calls a method that waits for its cancellation, whose results stay with the vat, as question
+/// 5. Makes the vat call the peer, and returns the vat's question.
+fn waiting(peer: &mut Peer) -> u32 {
+    peer.say(&says::call(5, peer.object, |mut call| {
+        call.set_method_id(Method::Hold as u16);
+        call.reborrow().get_send_results_to().set_yourself(());
+    }));
+    peer.called_back()
+}
+
 /// Waits until the vat says that the results of [`ASKED`] are those of its own question.
 fn taken(peer: &mut Peer) {
     let outcome = peer.outcome(ASKED);
@@ -210,6 +220,25 @@ pub(super) const CASES: &[Case] = &[
             peer.call(101, Method::CallBack, &[Cap::SenderHosted(OWN)]);
             let second = peer.called(OWN);
             peer.say(&[take(first, 5), take(second, 5)].concat());
+        },
+    ),
+    case(
+        "take-and-leave",
+        "has the vat take the results of a method that waits for its cancellation, and leaves",
+        Must::Ignores,
+        |peer| {
+            let question = waiting(peer);
+            peer.say(&take(question, 5));
+        },
+    ),
+    case(
+        "take-finish-and-leave",
+        "does the same, and finishes that call before it leaves",
+        Must::Shows("`resultsSentElsewhere` for that call"),
+        |peer| {
+            let question = waiting(peer);
+            peer.say(&[take(question, 5), raw::finish(5, true)].concat());
+            assert_eq!(peer.outcome(5), Outcome::SentElsewhere);
         },
     ),
     case(
