@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use capnp_threads_core::untyped::{Dispatch, IncomingCall};
-use capnp_threads_core::{Client, ConnConfig, Error, ErrorKind, FromClient, Result, Vat};
+use capnp_threads_core::{Client, ConnConfig, Error, ErrorKind, FromClient, Limits, Result, Vat};
 use capnp_threads_transport::{Address, memory};
 use rpc_schema::test_capnp::{test_call_order, test_interface, test_more_stuff};
 use rpc_testing::log::Events;
@@ -185,10 +185,16 @@ fn an_abort_tells_trace_and_details_too() {
 #[test]
 fn a_failure_too_large_for_a_message_fails_alone() {
     let _watchdog = Watchdog::start();
-    let pair = Pair::new(|vat| {
+    let bootstrap = |vat: &Vat| {
         failing(vat, Error::failed("x".repeat(70 << 20)).with_detail(1, vec![0; 70 << 20]))
             .into_client()
-    });
+    };
+    // The client may have the first failure before the server's thread has said that it is
+    // written; until then, both are counted.
+    let mut limits = Limits::default();
+    limits.backlog_bytes = 1 << 30;
+    let of_server = |config: ConnConfig| config.limits(limits);
+    let pair = Pair::configured(bootstrap, Wire::Memory, |config| config, of_server);
     for _ in 0..2 {
         let error = error_of(&pair.bootstrap());
         assert!(error.reason().starts_with("xxx") && error.reason().len() <= 1 << 16);

@@ -21,7 +21,7 @@ pub fn message(bytes: &[u8]) {
         assert!(text.len() <= 300, "{} bytes: {text}", text.len());
         assert!(!text.contains(|c: char| c.is_control()), "{text:?}");
     }
-    if let Err(difference) = read_alike(&frame) {
+    if let Err(difference) = read_alike(|| super::super::net::received(&frame)) {
         panic!("{difference}");
     }
     let words = frame.size_in_words();

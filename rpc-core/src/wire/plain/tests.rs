@@ -37,7 +37,7 @@ fn built(fill: impl FnOnce(message::Builder<'_>)) -> Vec<u64> {
 
 /// Reads a frame both ways. Returns whether it could be read in the short one.
 fn compare(words: &[u64]) -> bool {
-    match read_alike(&received(words)) {
+    match read_alike(|| received(words)) {
         Ok(message) => message.is_some(),
         Err(difference) => panic!("{words:x?} is {difference}"),
     }
@@ -173,7 +173,7 @@ fn what_others_lay_out_is_read_alike_or_left_to_the_accessors() {
     let mut short = 0;
     let mut said = BTreeSet::new();
     for seed in from..from + runs {
-        let outcome = read_alike(&laid_out::frame(seed));
+        let outcome = read_alike(|| laid_out::frame(seed));
         let message = outcome.unwrap_or_else(|difference| panic!("{seed}: {difference}"));
         let Some(message) = message else { continue };
         short += 1;
