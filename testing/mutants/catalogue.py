@@ -397,7 +397,7 @@ mutant(
     "tail-call-taken-twice",
     "incoming/returns.rs",
     "the outcome of a call may be taken by two questions",
-    "answer::ResultsTo::Yourself => <<<entry.interest.take()>>>.ok_or(",
+    "let interest = <<<entry.interest.take()>>>.ok_or(\"has been taken before\")?;",
     "entry.interest.clone()",
 )
 mutant(
