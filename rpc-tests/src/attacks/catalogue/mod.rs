@@ -1,7 +1,7 @@
 //! A catalogue of hostile cases: short sequences of messages that break a rule, or come close
 //! to that, each with what must happen.
 //!
-//! A [`Site`](site::Site) is a vat that serves over one [kind](Kind) of connections. Each case
+//! A `Site` is a vat that serves over one [kind](Kind) of connections. Each case
 //! gets a connection of its own to it. When it is over, what had to happen has happened and
 //! nothing else, which a question behind it shows; the connection has ended and left nothing in
 //! its tables; and an honest peer is still served. In the end no thread is left.
