@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::handoff_peers::recipient;
-use super::handoffs::{ALICE, BOB, CAROL, DAVE, Host, Town, echo_of, token};
+use super::handoffs::{ALICE, BOB, CAROL, DAVE, Town, echo_of, token};
 #[cfg(not(rpc_model))]
-use super::handoffs::{accept, host_in, provide};
+use super::handoffs::{Host, accept, host_in, lift, provide};
 use super::neighbours::Neighbourhood;
 #[cfg(not(rpc_model))]
 use super::net::{End, limits};
@@ -44,7 +44,7 @@ fn who_comes_for_what_does_not_come_is_told_when_the_time_is_over() {
         assert_eq!((network.waiting_at(2), host.net.snapshot(recipient).accepts), (0, 0));
         // What comes later finds nobody, and is there for whoever comes then.
         if embargo.is_some() {
-            host.send(introducer, super::handoffs::lift(9, &[], b"never lifted"));
+            host.send(introducer, lift(9, &[], b"never lifted"));
         } else {
             host.send(introducer, provide(9, 7));
         }
