@@ -88,7 +88,23 @@ impl Token {
         };
         let mut words = vec![capnp::word(0, 0, 0, 0, 0, 0, 0, 0); segment.len() / 8];
         Word::words_to_bytes_mut(&mut words).copy_from_slice(segment);
-        Ok(Token { words: words.into() })
+        let token = Token { words: words.into() };
+        token.check()?;
+        Ok(token)
+    }
+
+    /// Whether the token can be copied again by reading twice as many words as it has, as
+    /// whoever is sent it may allow. A list of very many elements without size takes more than
+    /// that.
+    fn check(&self) -> Result<()> {
+        let segments = [Word::words_to_bytes(&self.words)];
+        let mut options = ReaderOptions::new();
+        options.traversal_limit_in_words(Some(2 * self.words.len()));
+        let reader = Reader::new(SegmentArray::new(&segments), options);
+        let value: any_pointer::Reader<'_> = reader.get_root()?;
+        value.target_size()?;
+        Builder::new_default().set_root::<any_pointer::Owned>(value)?;
+        Ok(())
     }
 
     /// Size of the token in a message, in bytes.
