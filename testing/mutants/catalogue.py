@@ -5,6 +5,7 @@ the marks becomes `to`. A statement may become nothing.
 """
 
 from dataclasses import dataclass
+from os.path import normpath
 
 PROTOCOL = "rpc-core/src/protocol/"
 
@@ -27,11 +28,11 @@ EQUIVALENT = []
 
 
 def mutant(name, file, what, where, to=""):
-    MUTANTS.append(Mutant(name, PROTOCOL + file, what, where, to))
+    MUTANTS.append(Mutant(name, normpath(PROTOCOL + file), what, where, to))
 
 
 def equivalent(name, file, what, why, where, to=""):
-    EQUIVALENT.append((Mutant(name, PROTOCOL + file, what, where, to), why))
+    EQUIVALENT.append((Mutant(name, normpath(PROTOCOL + file), what, where, to), why))
 
 
 # ---- The order of calls: embargoes
