@@ -15,6 +15,7 @@
 //! | a Disembargo arrives, or comes back | `Txn::receive_disembargo`, `Txn::lift` |
 //! | a Provide, an Accept, or the Disembargo of one | `Txn::receive_provide`, `Txn::receive_accept`, `Txn::lift_at_vine`, `Txn::lift_provision` |
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rpc_models::handoff::{self, ALICE, BOB, CAROL, DAVE, Handoff};
@@ -191,18 +192,7 @@ impl Pair {
                 assert_eq!(object.seen(), labels(state.seen(vat)), "at {vat} after {action:?}");
             }
         }
-        // Nothing but what tidies up may be left.
-        for end in self.ends {
-            while self.net.queued(end) > 0 {
-                let line = self.net.deliver_one(end);
-                self.net.run();
-                assert!(!is_modelled(&line), "{line} is not of the model");
-            }
-        }
-        self.net.settle();
-        for call in &self.calls {
-            call.ok();
-        }
+        settle(&mut self.net, self.ends, &self.calls);
         let Pair { net, own, their_promises, their_objects, calls, .. } = self;
         drop((own, their_promises, their_objects, calls));
         net.finish();
@@ -231,12 +221,8 @@ fn a_model_with_another_rule_is_noticed() {
     use resolution::Fault::{EchoOvertakes, NoEmbargo, ShorterPath};
     for fault in [NoEmbargo, EchoOvertakes, ShorterPath] {
         let model = Resolution { calls: CALLS[0], fault };
-        let is_noticed = paths(&model).iter().any(|path| {
-            // On a thread of its own, where what it leaves behind harms nobody.
-            let path = path.clone();
-            std::thread::spawn(move || Pair::new().replay(model, &path)).join().is_err()
-        });
-        assert!(is_noticed, "{fault:?} was not noticed");
+        let replay = move |path: &[resolution::Action]| Pair::new().replay(model, path);
+        assert!(is_noticed(&paths(&model), replay), "{fault:?} was not noticed");
     }
 }
 
@@ -263,6 +249,53 @@ pub(super) fn end(ends: &[(usize, usize, End)], own: usize, peer: usize) -> End 
     ends.iter().find(|(one, other, _)| (*one, *other) == (own, peer)).unwrap().2
 }
 
+/// Links vats with each other, each of which offers something. The models know nothing of peers
+/// without level 3.
+pub(super) fn link_all(
+    net: &mut Net,
+    network: &Arc<Neighbourhood>,
+    offered: &[Client],
+) -> Vec<(usize, usize, End)> {
+    let mut ends = Vec::new();
+    for one in 0..offered.len() {
+        for other in one + 1..offered.len() {
+            let numbers = [one, other].map(|vat| u8::try_from(vat).unwrap());
+            let [ours, theirs] = [one, other].map(|vat| Some(offered[vat].clone()));
+            let (near, far) = net.link_in(network, numbers, ours, theirs);
+            [near, far].into_iter().for_each(|end| net.machine(end).hears_of_handoffs());
+            ends.extend([(one, other, near), (other, one, far)]);
+        }
+    }
+    ends
+}
+
+/// Requires at the end of a way that nothing but what tidies up was left to be sent.
+pub(super) fn settle(net: &mut Net, ends: impl IntoIterator<Item = End>, calls: &[Call]) {
+    for end in ends {
+        while net.queued(end) > 0 {
+            let line = net.deliver_one(end);
+            net.run();
+            assert!(!is_modelled(&line), "{line} is not of the model");
+        }
+    }
+    net.settle();
+    for call in calls {
+        call.ok();
+    }
+}
+
+/// Whether a replay fails on one of these ways.
+pub(super) fn is_noticed<A: Clone + Send + 'static>(
+    paths: &[Vec<A>],
+    replay: impl Fn(&[A]) + Clone + Send + 'static,
+) -> bool {
+    paths.iter().any(|path| {
+        // On a thread of its own, where what it leaves behind harms nobody.
+        let (path, replay) = (path.clone(), replay.clone());
+        std::thread::spawn(move || replay(&path)).join().is_err()
+    })
+}
+
 struct Town {
     net: Net,
     /// The end in one vat of the link to another one.
@@ -283,17 +316,7 @@ impl Town {
         // They go to the host at once, whether they call or not.
         network.eager.store(true, Ordering::SeqCst);
         let made = ["bob", "alice", "carol", "dave"].map(|name| net.object(name));
-        let mut ends = Vec::new();
-        for one in BOB..=DAVE {
-            for other in one + 1..=DAVE {
-                let numbers = [one, other].map(|vat| u8::try_from(vat).unwrap());
-                let [ours, theirs] = [one, other].map(|vat| Some(made[vat].1.clone()));
-                let (near, far) = net.link_in(&network, numbers, ours, theirs);
-                // The model knows nothing of peers without level 3.
-                [near, far].into_iter().for_each(|end| net.machine(end).hears_of_handoffs());
-                ends.extend([(one, other, near), (other, one, far)]);
-            }
-        }
+        let ends = link_all(&mut net, &network, &made.each_ref().map(|(_, client)| client.clone()));
         let has = |net: &mut Net, own, peer| net.bootstrapped(end(&ends, own, peer));
         let bobs = has(&mut net, ALICE, BOB);
         let (promised, fulfiller) = promise();
@@ -345,17 +368,7 @@ impl Town {
             self.net.run();
             assert_eq!(self.object.seen(), labels(state.seen()), "after {action:?}");
         }
-        for (.., end) in self.ends {
-            while self.net.queued(end) > 0 {
-                let line = self.net.deliver_one(end);
-                self.net.run();
-                assert!(!is_modelled(&line), "{line} is not of the model");
-            }
-        }
-        self.net.settle();
-        for call in &self.calls {
-            call.ok();
-        }
+        settle(&mut self.net, self.ends.iter().map(|(.., end)| *end), &self.calls);
         let Town { net, bobs, given, calls, .. } = self;
         drop((bobs, given, calls));
         net.finish();
