@@ -223,17 +223,22 @@ fn call_who_does_not_read(row: &Row, outside: &Outside) -> Vec<Call> {
     calls
 }
 
+/// A row whose far vat does not read while its door is closed.
+fn row_to_a_door(wire: Wire) -> (Row, Outside) {
+    let mut outside = None;
+    let row = Row::new(wire, |near, far| {
+        let (door, made) = Door::in_vat(far);
+        outside = Some(made);
+        [quick(near, Concurrency::Concurrent), door]
+    });
+    (row, outside.unwrap())
+}
+
 #[test]
 fn calls_to_who_does_not_read_hold_up_nobody_who_passes_them_on() {
     let _watchdog = Watchdog::start();
     for wire in Wire::ALL {
-        let mut outside = None;
-        let row = Row::new(wire, |near, far| {
-            let (door, made) = Door::in_vat(far);
-            outside = Some(made);
-            [quick(near, Concurrency::Concurrent), door]
-        });
-        let outside = outside.unwrap();
+        let (row, outside) = row_to_a_door(wire);
         let calls = call_who_does_not_read(&row, &outside);
         outside.open.send(()).unwrap();
         for (number, call) in (0..).zip(calls) {
@@ -249,13 +254,7 @@ fn calls_to_who_does_not_read_hold_up_nobody_who_passes_them_on() {
 fn calls_to_who_does_not_read_fail_with_the_connection() {
     let _watchdog = Watchdog::start();
     for wire in Wire::ALL {
-        let mut outside = None;
-        let row = Row::new(wire, |near, far| {
-            let (door, made) = Door::in_vat(far);
-            outside = Some(made);
-            [quick(near, Concurrency::Concurrent), door]
-        });
-        let outside = outside.unwrap();
+        let (row, outside) = row_to_a_door(wire);
         let calls = call_who_does_not_read(&row, &outside);
         row.far[0].close();
         for call in calls {
