@@ -173,6 +173,10 @@ impl World {
         terms: DialectTerms,
     ) {
         if self.pipes[pipe].is_broken {
+            // Whoever has waited with it gives up.
+            if let Some(peer) = self.ends[to].registry.get(&from) {
+                peer.borrow_mut().peer.inbound_gave_up(ticket);
+            }
             return;
         }
         if self.ends[to].is_closed {
