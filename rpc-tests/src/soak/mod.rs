@@ -142,6 +142,18 @@ fn measure(time: Duration, shared: &Shared) -> Vec<Sample> {
 /// What is measured, how to get it from a sample, and its unit.
 type Quantity = (&'static str, fn(&Sample) -> f64, f64);
 
+/// The means of a few parts of the time. One sample says much of what the next one will be, so a
+/// line through all of them would seem to be known better than it is.
+fn means(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    const PARTS: usize = 16;
+    let mean = |part: &[(f64, f64)]| {
+        let count = slope::number(part.len());
+        let sum = part.iter().fold((0.0, 0.0), |sum, point| (sum.0 + point.0, sum.1 + point.1));
+        (sum.0 / count, sum.1 / count)
+    };
+    points.chunks(points.len().div_ceil(PARTS).max(1)).map(mean).collect()
+}
+
 /// What grows.
 fn judge(samples: &[Sample]) -> Vec<String> {
     let half = &samples[samples.len() / 2..];
@@ -157,7 +169,9 @@ fn judge(samples: &[Sample]) -> Vec<String> {
     ];
     let mut grows = Vec::new();
     for (name, value, unit) in quantities {
-        let line = Line::through(half.iter().map(|sample| (sample.at, value(sample) / unit)));
+        let points =
+            half.iter().map(|sample| (sample.at, value(sample) / unit)).collect::<Vec<_>>();
+        let line = Line::through(means(&points).into_iter());
         let text = format!(
             "{name}: {:.2} in the mean, {:+.3} a minute, give or take {:.3}",
             line.mean, line.by_minute, line.error
