@@ -5,10 +5,10 @@
 //! First the connection is marked as dead, so that nothing new gets into the tables.
 //! Then the tables are emptied: every question, every imported promise and every
 //! embargo fails with `disconnected`. Calls of the peer are cancelled, also those whose
-//! outcomes this side has taken, and calls that
-//! were pipelined on them fail, too; calls that were held back are not delivered. What
-//! was in the tables is dropped after the lock is released. Only then do those who watch
-//! for the end, and the threads, learn that the connection is over.
+//! outcomes this side has taken, and calls that were pipelined on them fail, too; calls that
+//! were held back are not delivered. What was in the tables is dropped after the lock is
+//! released. Only then do those who watch for the end, and the threads, learn that the
+//! connection is over.
 
 use std::sync::Arc;
 
