@@ -7,6 +7,7 @@
 //! other; a ratio is taken within a round, of runs that were seconds apart, and what is
 //! printed is the median of the rounds' ratios with the least and the greatest.
 
+mod cores;
 mod goals;
 mod options;
 mod peers;
@@ -21,6 +22,7 @@ use benches::table::Table;
 use benches::within::Within;
 use benches::{Result, record};
 
+use crate::cores::{Cores, Side};
 use crate::goals::Judged;
 use crate::options::Options;
 use crate::peers::Peer;
@@ -41,7 +43,7 @@ fn compare(options: &Options) -> Result<()> {
     let sockets = tempfile::tempdir()?;
     let mut places = Vec::new();
     for address in &options.addresses {
-        places.push(Place::new(*address, &peers, sockets.path())?);
+        places.push(Place::new(*address, &peers, sockets.path(), options.cores)?);
     }
     let names = peers.iter().map(|peer| peer.name.clone()).collect();
     let mut within = Table::new("within", names);
@@ -76,18 +78,20 @@ fn say(round: usize, rounds: usize, place: &str, figure: &impl fmt::Display) {
 struct Place {
     /// By peer.
     servers: Vec<Server>,
+    cores: Cores,
     table: Table,
 }
 
 impl Place {
-    fn new(address: AddressKind, peers: &[Peer], sockets: &Path) -> Result<Self> {
+    fn new(address: AddressKind, peers: &[Peer], sockets: &Path, cores: Cores) -> Result<Self> {
         let mut servers = Vec::new();
         for (index, peer) in peers.iter().enumerate() {
             let address = address.of(&sockets.join(index.to_string()));
-            servers.push(Server::start(&peer.server, &address)?);
+            let start = || Server::start(&peer.server, &address);
+            servers.push(cores.confined(Side::Server, start)?);
         }
         let names = peers.iter().map(|peer| peer.name.clone()).collect();
-        Ok(Place { servers, table: Table::new(address.to_string(), names) })
+        Ok(Place { servers, cores, table: Table::new(address.to_string(), names) })
     }
 
     /// Takes a figure of each peer that has it.
@@ -105,7 +109,8 @@ impl Place {
             let address = self.servers[index].address().to_owned();
             let mut options = vec![address];
             options.extend(what(&figure, divisor));
-            for line in process::client(&peers[index].client, &options)? {
+            let client = || process::client(&peers[index].client, &options);
+            for line in self.cores.confined(Side::Client, client)? {
                 self.table.add(index, round, &line);
             }
         }

@@ -7,6 +7,7 @@ use benches::within::Within;
 use benches::{Result, cli};
 
 use crate::AddressKind;
+use crate::cores::Cores;
 
 const USAGE: &str = "usage: compare [OPTION...]
   --rounds N          how often everything is repeated (default 5)
@@ -17,6 +18,9 @@ const USAGE: &str = "usage: compare [OPTION...]
                       ttrpc, tonic and tarpc, which take long to build; ratios are
                       those of the first one to the others
   --address KIND,...  unix, tcp (default: both)
+  --cores WHICH       where processes run: any (the default), apart (the servers on
+                      one core, the clients on another one), shared (all on one);
+                      not for what is taken within a process
   --divide N          do that part of the work
   --out FOLDER        also writes every value as compare.csv there, and draws pictures
   --quick             as --rounds 3 --divide 10";
@@ -30,6 +34,7 @@ pub(crate) struct Options {
     /// Empty for all that are installed.
     pub(crate) peers: Vec<String>,
     pub(crate) addresses: Vec<AddressKind>,
+    pub(crate) cores: Cores,
     pub(crate) divisor: usize,
     /// Where the values and pictures go.
     pub(crate) out: Option<PathBuf>,
@@ -43,6 +48,7 @@ impl Options {
             within: Within::ALL.to_vec(),
             peers: Vec::new(),
             addresses: vec![AddressKind::Unix, AddressKind::Tcp],
+            cores: Cores::Any,
             divisor: 1,
             out: None,
         };
@@ -55,6 +61,7 @@ impl Options {
                 "--divide" => options.divisor = cli::positive(&option, &value()?)?,
                 "--figures" => options.choose(&value()?)?,
                 "--peers" => options.peers = value()?.split(',').map(str::to_owned).collect(),
+                "--cores" => options.cores = Cores::named(&value()?).ok_or(USAGE)?,
                 "--out" => options.out = Some(value()?.into()),
                 "--address" => {
                     options.addresses = value()?
