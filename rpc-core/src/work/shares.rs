@@ -28,6 +28,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use foldhash::fast::RandomState;
+
 use super::executor::Job;
 use super::origin::Origin;
 use super::pool::PoolConfig;
@@ -51,7 +53,7 @@ pub(super) struct Shares {
     /// came.
     waiting: usize,
     queued: usize,
-    accounts: HashMap<Origin, Account>,
+    accounts: HashMap<Origin, Account, RandomState>,
     /// The number of jobs that have begun.
     begun: u64,
     /// The origins with something that waits for a place, the next one first.
@@ -106,7 +108,7 @@ impl Shares {
             working: 0,
             waiting: 0,
             queued: 0,
-            accounts: HashMap::new(),
+            accounts: HashMap::default(),
             begun: 0,
             turns: VecDeque::new(),
         }
