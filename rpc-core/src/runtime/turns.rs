@@ -28,7 +28,10 @@
 //! A thread that is going to queue more, or about to wait, need not take the turn yet, and
 //! calls nobody: it *leaves* the turn due, and claims it later. Nobody can tell what else
 //! the thread will do before that. So while threads do this the resident *watches*: it
-//! looks again and again, and takes the turn that it finds due.
+//! looks again and again, and takes a turn that it finds due for the second time. (What it
+//! finds for the first time belongs, mostly, to a thread that is in the middle of queueing
+//! more.) Each look costs as much as several calls do. So the longer it watches the less
+//! often it looks.
 //!
 //! ```text
 //! No ──left, resident called──► Once ──left again──► Again
@@ -50,9 +53,12 @@ use crate::work::waiting::{self, Called, Waiters};
 /// Maximum memory that an empty queue keeps, in items.
 pub(super) const KEPT: usize = 64;
 
-/// How long a resident that watches sleeps before it looks. Nothing that was left waits for
-/// longer, but for the time until the resident runs.
-const WATCH_INTERVAL: Duration = Duration::from_micros(200);
+/// How long a resident that begins to watch sleeps before it looks.
+const FIRST_INTERVAL: Duration = Duration::from_micros(125);
+
+/// How long a resident that has watched for a while sleeps before it looks. Nothing that was
+/// left waits for longer than two of these, but for the time until the resident runs.
+const LONGEST_INTERVAL: Duration = Duration::from_micros(500);
 
 /// A queue of many producers.
 pub(super) struct TurnQueue<T> {
@@ -66,6 +72,8 @@ pub(super) struct TurnQueue<T> {
 struct State<T> {
     waiting: VecDeque<T>,
     owner: Owner,
+    /// The number of times that the turn was claimed.
+    claims: u64,
     /// Where the resident waits.
     resident: Waiters,
     watch: Watch,
@@ -98,6 +106,7 @@ impl<T> TurnQueue<T> {
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
                 owner: Owner::Free,
+                claims: 0,
                 resident: Waiters::default(),
                 watch: Watch::No,
             }),
@@ -136,8 +145,7 @@ impl<T> TurnQueue<T> {
         if state.owner != Owner::Due {
             return None;
         }
-        state.owner = Owner::Taken;
-        self.due.store(false, Ordering::SeqCst);
+        self.take_due(&mut state);
         Some(Turn(self))
     }
 
@@ -154,14 +162,19 @@ impl<T> TurnQueue<T> {
                 return None;
             }
             if state.waiting.len() >= much {
-                state.owner = Owner::Taken;
-                self.due.store(false, Ordering::SeqCst);
+                self.take_due(&mut state);
                 return Some(Turn(self));
             }
             state.leave()
         };
         called.wake_now();
         None
+    }
+
+    fn take_due(&self, state: &mut State<T>) {
+        state.owner = Owner::Taken;
+        state.claims += 1;
+        self.due.store(false, Ordering::SeqCst);
     }
 
     /// Takes out what nobody is going to consume.
@@ -171,29 +184,22 @@ impl<T> TurnQueue<T> {
 
     /// Waits until the resident has the turn.
     pub(super) fn wait(&self) -> Turn<'_, T> {
-        let mut watches = false;
+        let mut watching = Watching::No;
         loop {
-            let deadline = if watches { Deadline::after(WATCH_INTERVAL) } else { Deadline::NEVER };
             let found = waiting::park(
                 &self.state,
                 |state| &mut state.resident,
-                deadline,
+                watching.deadline(),
                 |state, look| {
-                    let takes = state.owner == Owner::Resident
-                        || (look.late && state.owner == Owner::Due && {
-                            self.due.store(false, Ordering::SeqCst);
-                            true
-                        });
-                    if takes {
+                    if state.owner == Owner::Resident {
                         state.owner = Owner::Taken;
                         return Some(Found::Turn);
                     }
-                    if look.late {
-                        state.watch = state.watch.looked();
+                    if look.late && watching.finds_due(state) {
+                        self.take_due(state);
+                        return Some(Found::Turn);
                     }
-                    let begins = !watches && state.watch != Watch::No;
-                    watches = state.watch != Watch::No;
-                    begins.then_some(Found::Watch)
+                    watching.begins(state).then_some(Found::Watch)
                 },
             );
             if matches!(found, Some(Found::Turn)) {
@@ -219,6 +225,55 @@ enum Found {
     Turn,
     /// It has to watch.
     Watch,
+}
+
+/// How the resident watches.
+enum Watching {
+    No,
+    Yes {
+        /// How long it sleeps before it looks.
+        interval: Duration,
+        /// The number of claims when it found the turn due, if it did when it looked last.
+        due: Option<u64>,
+    },
+}
+
+impl Watching {
+    fn deadline(&self) -> Deadline {
+        match self {
+            Watching::No => Deadline::NEVER,
+            Watching::Yes { interval, .. } => Deadline::after(*interval),
+        }
+    }
+
+    /// Looks, at the end of an interval. Returns whether the turn has been due since the
+    /// last look.
+    fn finds_due<T>(&mut self, state: &mut State<T>) -> bool {
+        let Watching::Yes { interval, due } = self else { return false };
+        *interval = (2 * *interval).min(LONGEST_INTERVAL);
+        let before = due.take();
+        if state.owner != Owner::Due {
+            state.watch = state.watch.looked();
+            return false;
+        }
+        *due = Some(state.claims);
+        before == *due
+    }
+
+    /// Watches if threads leave the turn, and otherwise not. Returns whether this begins to.
+    fn begins<T>(&mut self, state: &State<T>) -> bool {
+        match (&self, state.watch) {
+            (_, Watch::No) => {
+                *self = Watching::No;
+                false
+            }
+            (Watching::Yes { .. }, _) => false,
+            (Watching::No, _) => {
+                *self = Watching::Yes { interval: FIRST_INTERVAL, due: None };
+                true
+            }
+        }
+    }
 }
 
 impl Watch {
@@ -352,6 +407,51 @@ mod tests {
             assert_eq!(taken, [item]);
             assert!(turn.finish().is_ok());
         }
+    }
+
+    /// What is due for the first time, a thread has left that goes on.
+    #[test]
+    fn the_resident_takes_what_it_finds_due_for_the_second_time() {
+        let queue = TurnQueue::new();
+        queue.push(0);
+        assert!(queue.claim_or_leave(9).is_none());
+        let mut watching = Watching::No;
+        assert!(!watching.finds_due(&mut queue.state.lock()));
+        assert!(watching.begins(&queue.state.lock()));
+        assert!(!watching.finds_due(&mut queue.state.lock()));
+        // Another thread claims it, and leaves what it queues then.
+        let turn = queue.claim().unwrap();
+        turn.take(&mut VecDeque::new());
+        assert!(turn.finish().is_ok());
+        queue.push(1);
+        assert!(queue.claim_or_leave(9).is_none());
+        assert!(!watching.finds_due(&mut queue.state.lock()));
+        assert!(!watching.begins(&queue.state.lock()));
+        assert!(watching.finds_due(&mut queue.state.lock()));
+    }
+
+    #[test]
+    fn the_resident_looks_less_often_the_longer_it_watches() {
+        let queue = TurnQueue::new();
+        let mut watching = Watching::No;
+        let interval = |watching: &Watching| match watching {
+            Watching::No => None,
+            Watching::Yes { interval, .. } => Some(*interval),
+        };
+        queue.push(0);
+        assert!(queue.claim_or_leave(9).is_none());
+        assert!(watching.begins(&queue.state.lock()));
+        assert_eq!(interval(&watching), Some(FIRST_INTERVAL));
+        for _ in 0..9 {
+            watching.finds_due(&mut queue.state.lock());
+        }
+        assert_eq!(interval(&watching), Some(LONGEST_INTERVAL));
+        // It sleeps when nothing was left for two intervals.
+        queue.claim().unwrap().take(&mut VecDeque::new());
+        queue.state.lock().owner = Owner::Free;
+        watching.finds_due(&mut queue.state.lock());
+        assert!(!watching.begins(&queue.state.lock()));
+        assert_eq!(interval(&watching), None);
     }
 
     /// The resident does not run where nothing is left any more.

@@ -13,7 +13,7 @@
 //!
 //! The thread may do something else instead: compute, take a lock, end. So the send thread
 //! watches meanwhile (Note [turns]), and nothing that was left waits for longer than a
-//! fraction of a millisecond.
+//! millisecond.
 
 use std::cell::RefCell;
 use std::sync::Weak;
