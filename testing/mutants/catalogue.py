@@ -628,6 +628,12 @@ mutant(
     "{ let _ = vine; false }",
 )
 mutant(
+    "way-lost-at-the-finish",
+    "incoming/calls.rs",
+    "what is provided leads past what the finished results were described as",
+    "<<<self.keep_ways(&entry.cell);>>>",
+)
+mutant(
     "vine-not-taken-back",
     "handoff/provide.rs",
     "what is provided stays with the host when the vine is gone",

@@ -78,6 +78,12 @@ impl Hosted {
         Hosted { now, later: Route::Field(Arc::clone(cell), path.clone()) }
     }
 
+    /// A field of an answer that has been described to the peer.
+    pub(super) fn described_field(cell: &Arc<CallCell>, path: &Path) -> Self {
+        let route = || Route::Field(Arc::clone(cell), path.clone());
+        Hosted { now: route(), later: route() }
+    }
+
     /// The target, now that it is later. What else this held must be dropped only when
     /// the delivery is on its way, because it may be what keeps a call from being
     /// cancelled.

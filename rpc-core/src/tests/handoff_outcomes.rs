@@ -4,6 +4,7 @@
 use std::sync::atomic::Ordering;
 
 use super::actor::Actor;
+use super::content;
 use super::handoff_peers::introducer;
 use super::handoffs::{ALICE, BOB, CAROL, DAVE, Town};
 use super::net::{Call, End, limits};
@@ -223,6 +224,88 @@ fn the_order_is_kept_if_it_becomes_an_object_of_the_recipients() {
 #[test]
 fn the_order_is_kept_if_it_becomes_an_object_of_yet_another_vat() {
     order_is_kept_if_it_becomes(Becomes::ObjectOf(DAVE));
+}
+
+/// An object that Bob has from Alice, who needs nothing more of his answer. Carol's earlier calls
+/// reach it through Alice, and only through her: so her later ones, which come to Bob, must not
+/// take his own way there.
+#[test]
+fn the_order_is_kept_if_it_becomes_what_the_introducer_gave() {
+    let ends: Vec<End> = Town::new(4).ends.iter().map(|(.., end)| *end).collect();
+    for vat in [ALICE, BOB, CAROL, DAVE] {
+        for eager in [false, true] {
+            for first in &ends {
+                for second in &ends {
+                    for busy in [false, true] {
+                        let slow = [*first, *second];
+                        order_is_kept_if_it_becomes_what_alice_gave(vat, eager, busy, slow);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What `slow` sends stays under way until Alice has the answer, and afterwards. `busy` is whether
+/// all of it arrives before Bob answers, who holds it back until then.
+fn order_is_kept_if_it_becomes_what_alice_gave(
+    vat: usize,
+    eager: bool,
+    busy: bool,
+    slow: [End; 2],
+) {
+    let about = format!("{vat} {eager} {busy} {slow:?}");
+    let mut town = Town::new(4);
+    town.network.eager.store(eager, Ordering::SeqCst);
+    let (target, object) = town.net.object("the target");
+    let alices = if vat == ALICE {
+        object
+    } else {
+        let server = town.has(ALICE, vat);
+        town.objects[vat].give(vec![object]);
+        let call = town.net.call(&server, 101, &[]);
+        town.net.settle();
+        town.objects[vat].acknowledge();
+        call.cap(0)
+    };
+    let bob = town.has(ALICE, BOB);
+    let carol = town.has(ALICE, CAROL);
+    town.objects[BOB].hold();
+    town.objects[CAROL].keep();
+    let asked = town.net.call(&bob, 100, &[alices]);
+    let (promised, fulfiller) = promise();
+    let mut calls = vec![town.net.call(&carol, 50, &[promised])];
+    town.net.settle();
+    let carols = town.given(CAROL);
+    let call = town.objects[BOB].take();
+    let bobs = call.params().caps()[0].clone();
+    calls.push(town.net.call(&carols, 1, &[]));
+    fulfiller.fulfill(asked.pipelined(0));
+    town.settle_but(slow[0]);
+    let from_alice = town.end(BOB, ALICE);
+    if busy {
+        town.net.set_flow_limit(from_alice, 0);
+        calls.extend([200, 201].map(|label| town.net.call(&bob, label, &[])));
+        town.net.settle();
+    }
+    call.respond(Ok(content::results(0, &[bobs])));
+    drop(asked);
+    town.settle_but(slow[usize::from(busy)]);
+    town.net.set_flow_limit(from_alice, u64::MAX);
+    calls.push(town.net.call(&carols, 2, &[]));
+    for label in [3, 4] {
+        town.settle_but(slow[1]);
+        calls.push(town.net.call(&carols, label, &[]));
+    }
+    town.net.settle();
+    town.objects[BOB].let_go();
+    town.net.settle();
+    calls.push(town.net.call(&carols, 5, &[]));
+    town.net.settle();
+    assert_eq!(target.seen(), [1, 2, 3, 4, 5], "{about}");
+    town.objects[CAROL].acknowledge();
+    drop((calls, carols, carol, bob));
+    town.net.finish();
 }
 
 #[test]

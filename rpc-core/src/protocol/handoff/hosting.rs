@@ -22,12 +22,11 @@ impl Machine {
     /// Must not be called under a lock.
     pub(in crate::protocol) fn lift(self: &Arc<Self>, lifted: Lifted) {
         let Some(neighbour) = &self.neighbour else { return };
-        let way = match lifted.way.clone() {
-            Way::Client(client) => Some(client),
-            Way::Field(cell, path) => {
-                let cell = cell.upgrade().filter(|cell| !cell.is_cancelled());
-                cell.map(|cell| cell.pipelined(&path))
-            }
+        let mut lifted = lifted;
+        let way = match lifted.way.take() {
+            Some(Route::Client(client)) => Some(client),
+            Some(Route::Field(cell, path)) => (!cell.is_cancelled()).then(|| cell.pipelined(&path)),
+            None => None,
         };
         let way = way.map(|way| self.transact(|txn| txn.unpinned(way)));
         neighbour.meetings().lift(lifted, way).tell();
@@ -182,6 +181,10 @@ impl Txn<'_> {
             tell!(DEBUG, "the end of an embargo is not remembered");
             return Ok(());
         };
+        let way = match way {
+            Way::Client(client) => Some(Route::Client(client)),
+            Way::Field(cell, path) => cell.upgrade().map(|cell| Route::Field(cell, path)),
+        };
         let lifted = Lifted { provision, embargo, way, charge };
         if self.order.held.is_open() {
             let machine = Arc::clone(self.machine);
@@ -190,6 +193,28 @@ impl Txn<'_> {
             self.hold(Item::Lift(lifted));
         }
         Ok(())
+    }
+
+    /// The peer finishes a call that has returned. What its fields were described as stays the
+    /// path of those that are provided: the introducer's calls come back by that path.
+    pub(in crate::protocol) fn keep_ways(&mut self, finished: &Arc<CallCell>) {
+        let mut fields = Vec::new();
+        self.machine.provisions.for_each(|id, entry| match &entry.kept {
+            Some(Kept { way: Way::Field(cell, path), .. })
+                if std::ptr::eq(cell.as_ptr(), Arc::as_ptr(finished)) =>
+            {
+                fields.push((id, path.clone()));
+            }
+            _ => {}
+        });
+        for (id, path) in fields {
+            let client = self.settled_now(&mut Hosted::described_field(finished, &path));
+            self.machine.provisions.with(id, |entry| {
+                if let Some(kept) = &mut entry.kept {
+                    kept.way = Way::Client(client);
+                }
+            });
+        }
     }
 
     /// The introducer takes back what it has provided. Returns whether there was such a

@@ -31,7 +31,7 @@ use std::sync::{Arc, Weak};
 use crate::budget::{Charge, Place};
 use crate::cap::call::{CallCell, Queue, Queued};
 use crate::cap::client::Client;
-use crate::cap::delivery::cancelled;
+use crate::cap::delivery::{Route, cancelled};
 use crate::cap::effects::{self, Effect};
 use crate::cap::payload::{Outcome, Payload};
 use crate::error::Error;
@@ -164,7 +164,7 @@ impl Provided {
 #[derive(Clone)]
 pub(crate) enum Way {
     Client(Client),
-    /// A field of an answer, as long as the peer does not finish it.
+    /// A field of an answer, until the peer finishes that.
     Field(Weak<CallCell>, Path),
 }
 
@@ -172,8 +172,8 @@ pub(crate) enum Way {
 pub(crate) struct Lifted {
     pub(crate) provision: Provision,
     pub(crate) embargo: AcceptEmbargo,
-    /// The path that these calls have taken.
-    pub(crate) way: Way,
+    /// The path that these calls have taken; `None` if they went to what was provided.
+    pub(crate) way: Option<Route>,
     /// What remembering it costs the introducer.
     pub(crate) charge: Charge,
 }

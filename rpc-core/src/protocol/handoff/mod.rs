@@ -32,7 +32,10 @@
 //! earlier calls to the introducer, which sends it on to the host behind them
 //! ([`Lift`](crate::cap::delivery::Lift)). A field may turn out to be an object of the
 //! introducer's, or nothing; then the calls before the Disembargo end there, and it goes on to
-//! the host alone. The host answers the Accept when it has both. Calls that the introducer made before it gave the capability away are on their
+//! the host alone. Or it is what the introducer has from another vat and gave to the host; then
+//! those calls take the introducer's path there, and the host gives the recipient the way back
+//! through the introducer, as it has described the field, and not its own way. It keeps that way
+//! when the introducer finishes the question. The host answers the Accept when it has both. Calls that the introducer made before it gave the capability away are on their
 //! way to the host in front of the Provide. If the flow limit holds them back there, what is
 //! provided is a promise that is resolved behind them (Note [held references]).
 //!

@@ -207,6 +207,9 @@ impl Txn<'_> {
         if finish.early_cancellation_workaround {
             self.let_arrive(&entry.cell);
         }
+        if matches!(entry.state, answer::State::Returned { .. }) {
+            self.keep_ways(&entry.cell);
+        }
         let result = match &entry.state {
             answer::State::Running { .. } if entry.cell.hint() == Hint::OnlyPipeline => Ok(()),
             answer::State::Running { .. } => {
