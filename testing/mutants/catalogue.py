@@ -819,6 +819,68 @@ mutant(
     "()",
 )
 
+mutant(
+    "unparked-between-look-and-sleep",
+    "../sync/parker.rs",
+    "a thread is unparked while it goes to sleep, and sleeps on",
+    "PARKED => { <<<drop(lock.lock());>>> called.notify_one(); }",
+)
+mutant(
+    "unparked-before-sleep",
+    "../sync/parker.rs",
+    "a thread that was unparked before it sleeps sleeps all the same",
+    "if begun.is_err() { state.store(RUNNING, Ordering::SeqCst); } <<<begun.is_ok()>>>",
+    "{ state.store(sleep, Ordering::SeqCst); true }",
+)
+mutant(
+    "unparked-while-something-is-read",
+    "../sync/parker.rs",
+    "a thread that polls does not learn that it was unparked",
+    "if <<<self.0.state.swap(RUNNING, Ordering::SeqCst) == UNPARKED>>> { return Polled::Unparked;",
+    "{ self.0.state.store(RUNNING, Ordering::SeqCst); false }",
+)
+mutant(
+    "bell-not-rung",
+    "../sync/parker.rs",
+    "a thread that polls is not woken when it is unparked",
+    "POLLING => <<<bell.ring()>>>,",
+    "()",
+)
+mutant(
+    "left-and-not-idle",
+    "../cap/mailbox.rs",
+    "a worker that finds no call leaves, and the object counts it as running",
+    "take_first() else { <<<own.worker = Worker::Idle;>>> own.current = 0;",
+)
+mutant(
+    "two-workers",
+    "../cap/mailbox.rs",
+    "a worker begins while another one runs the object's calls",
+    "if <<<own.worker != Worker::Called>>> { return None; }",
+    "false",
+)
+mutant(
+    "nothing-passed-on",
+    "../cap/object.rs",
+    "a caller that has run its own call leaves what came meanwhile",
+    "<<<origins.into_iter().for_each(|origin| Arc::clone(&self).call_worker(origin));>>> true",
+    "drop(origins);",
+)
+mutant(
+    "cancelled-on-the-way-in",
+    "../cap/object.rs",
+    "a call that is cancelled while it goes into the mailbox stays there",
+    "if <<<cell.is_unwanted()>>> { // The thread that",
+    "false",
+)
+mutant(
+    "places-given-to-nobody",
+    "../work/room.rs",
+    "whoever frees a place does not look for those that came to wait meanwhile",
+    "while state.closed.is_none() && <<<!state.waiters.is_empty()>>> && self.count_one()",
+    "false",
+)
+
 # ---- What changes nothing that could be seen
 
 equivalent(
@@ -850,5 +912,14 @@ equivalent(
     "a call that was finished, or answered, is still answered by a tail call",
     "A call whose answer is not owed any more cannot become a question: that is looked at again where it does, and it ends there.",
     "entry.serial == serial && <<<matches!(entry.state, answer::State::Running { .. })>>> });",
+    "true",
+)
+equivalent(
+    "own-call-while-another-runs",
+    "../cap/mailbox.rs",
+    "a caller looks for its call while a worker runs the object's calls",
+    "It begins only what a job would begin with, and there the mailbox is asked whether a worker "
+    "runs calls. This is a second guard.",
+    "Mailbox::OneByOne(own) if <<<own.worker == Worker::Called>>> => own.calls.first(),",
     "true",
 )

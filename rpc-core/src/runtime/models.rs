@@ -486,7 +486,7 @@ fn every_call_of_every_origin_is_over_at_last() {
                     role::work_for(other);
                     shuttle::thread::yield_now();
                 });
-                let further = call(&pool, own, || shuttle::thread::yield_now());
+                let further = call(&pool, own, shuttle::thread::yield_now);
                 assert!(outer.over.park(Deadline::NEVER));
                 assert!(further.over.park(Deadline::NEVER));
             })

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use shuttle::scheduler::{DfsScheduler, PctScheduler, RandomScheduler, ReplayScheduler, Scheduler};
+use shuttle::scheduler::{
+    DfsScheduler, PctScheduler, RandomScheduler, ReplayScheduler, Schedule, Scheduler, Task, TaskId,
+};
 use shuttle::{Config, Runner};
 
 /// Default number of interleavings that are tried, which `MODEL_RUNS` overrides.
@@ -38,9 +40,82 @@ const SMALL: usize = 1_000_000;
 /// Runs `body` with every interleaving. It must be small, and leave nothing to chance: waits
 /// have no deadline.
 pub(crate) fn explore_all(body: impl Fn() + Send + Sync + 'static) {
-    let tried = run(DfsScheduler::new(Some(SMALL), true), &Arc::new(body));
-    assert!(tried < SMALL, "more interleavings than are tried");
+    explore_every(0, usize::MAX, body);
+}
+
+/// The same for a body that leaves something to chance: whether something is so that can be
+/// so or not, such as whether the time of a thread is over when it looks. The first
+/// `chances` of these are tried both ways, and all later ones are so.
+pub(crate) fn explore_chances(chances: u32, body: impl Fn() + Send + Sync + 'static) {
+    explore_every(chances, usize::MAX, body);
+}
+
+/// The same, with those interleavings only in which threads that could go on are made to wait
+/// for others at most so many times. Most mistakes need one or two of these. Nothing in `body`
+/// may wait by looking again and again.
+pub(crate) fn explore_switches(
+    switches: usize,
+    chances: u32,
+    body: impl Fn() + Send + Sync + 'static,
+) {
+    explore_every(chances, switches, body);
+}
+
+fn explore_every(chances: u32, switches: usize, body: impl Fn() + Send + Sync + 'static) {
+    let body = Arc::new(body);
+    let mut tried = 0;
+    for chosen in 0..1 << chances {
+        let schedules = DfsScheduler::new(Some(SMALL - tried), false);
+        let every = Every { schedules, chosen, chances, made: 0, switches, switched: 0 };
+        tried += run(every, &body);
+        assert!(tried < SMALL, "more interleavings than are tried");
+    }
     println!("all {tried} interleavings");
+}
+
+/// Tries every schedule, with the same choices where something is left to chance.
+struct Every {
+    schedules: DfsScheduler,
+    /// One bit for each choice.
+    chosen: u64,
+    chances: u32,
+    /// How many choices this execution has made.
+    made: u32,
+    /// How many times a thread that could go on may be made to wait, and was in this execution.
+    switches: usize,
+    switched: usize,
+}
+
+impl Scheduler for Every {
+    fn new_execution(&mut self) -> Option<Schedule> {
+        (self.made, self.switched) = (0, 0);
+        self.schedules.new_execution()
+    }
+
+    fn next_task(
+        &mut self,
+        runnable: &[&Task],
+        current: Option<TaskId>,
+        is_yielding: bool,
+    ) -> Option<TaskId> {
+        let goes_on = runnable.iter().find(|task| Some(task.id()) == current);
+        let Some(own) = goes_on else {
+            return self.schedules.next_task(runnable, current, is_yielding);
+        };
+        if self.switched == self.switches {
+            return self.schedules.next_task(&[own], current, is_yielding);
+        }
+        let next = self.schedules.next_task(runnable, current, is_yielding);
+        self.switched += usize::from(next != current);
+        next
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        assert!(self.chances > 0, "something is left to chance");
+        let so = self.made >= self.chances || self.chosen >> self.made & 1 == 1;
+        self.made += 1;
+        if so { u64::MAX } else { 0 }
+    }
 }
 
 /// Returns how many interleavings were tried.

@@ -13,9 +13,13 @@
 //! outside of `protocol`) is a single step of the coroutine. A coroutine must not reach
 //! an operation of this module while it holds a lock inside such a thing, as the
 //! initialiser of a `OnceLock` does: the one thread would wait for itself. Memory
-//! orderings are not explored: every atomic is sequentially consistent in a model.
+//! orderings are not explored, and need not be: every atomic on which something rests is
+//! sequentially consistent, in a model and outside, which a test requires of the sources.
 //! There is no clock: a coroutine that waits with a deadline either is woken by a
-//! change or finds its time over at once, as the scheduler decides.
+//! change or finds its time over, as the scheduler decides.
+//!
+//! The parker is the same in both, and made of these operations. Only what it asks the
+//! system for, its bell, is a condition in a model.
 
 #[cfg(all(test, rpc_model))]
 mod explore;
@@ -23,27 +27,25 @@ mod explore;
 mod map;
 #[cfg(rpc_model)]
 mod model;
-#[cfg(not(rpc_model))]
+#[cfg(all(test, rpc_model))]
+mod models;
 mod parker;
 #[cfg(not(rpc_model))]
 mod polling;
 
 #[cfg(all(test, rpc_model))]
-pub(crate) use self::explore::{explore, explore_all};
+pub(crate) use self::explore::{explore, explore_all, explore_chances, explore_switches};
 #[cfg(not(rpc_model))]
 pub(crate) use self::map::Map;
-#[cfg(all(test, rpc_model))]
-pub(crate) use self::model::Condvar;
 #[cfg(rpc_model)]
 pub(crate) use self::model::{
-    Map, Mutex, MutexGuard, Parker, Polled, RwLock, Signal, Standby, StandbySet, Unparker, atomic,
-    thread, thread_local,
+    Condvar, Map, Mutex, MutexGuard, RwLock, Signal, Standby, StandbySet, atomic, thread,
+    thread_local,
 };
-#[cfg(not(rpc_model))]
 pub(crate) use self::parker::{Parker, Polled, Unparker};
 #[cfg(not(rpc_model))]
 pub(crate) use self::polling::{Standby, StandbySet};
 #[cfg(not(rpc_model))]
-pub(crate) use parking_lot::{Mutex, MutexGuard, RwLock};
+pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 #[cfg(not(rpc_model))]
 pub(crate) use std::{sync::atomic, thread, thread_local};

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, PoisonError, TryLockError};
+use std::time::Instant;
 
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::sync as model;
 
+use super::Polled;
 use crate::deadline::Deadline;
 
 pub(crate) use shuttle::sync::atomic;
@@ -17,6 +19,7 @@ pub(crate) use shuttle::thread_local;
 pub(crate) struct Mutex<T>(model::Mutex<T>);
 
 pub(crate) struct MutexGuard<'a, T> {
+    lock: &'a model::Mutex<T>,
     /// Absent only while its owner waits for a condition.
     held: Option<model::MutexGuard<'a, T>>,
 }
@@ -28,7 +31,7 @@ impl<T> Mutex<T> {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        MutexGuard { held: Some(held) }
+        MutexGuard { lock: &self.0, held: Some(held) }
     }
 
     pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
@@ -37,7 +40,7 @@ impl<T> Mutex<T> {
             Err(TryLockError::Poisoned(held)) => held.into_inner(),
             Err(TryLockError::WouldBlock) => return None,
         };
-        Some(MutexGuard { held: Some(held) })
+        Some(MutexGuard { lock: &self.0, held: Some(held) })
     }
 
     pub(crate) fn get_mut(&mut self) -> &mut T {
@@ -68,6 +71,17 @@ impl<T> DerefMut for MutexGuard<'_, T> {
 #[derive(Debug)]
 pub(crate) struct Condvar(model::Condvar);
 
+/// How a wait with a deadline ended.
+pub(crate) struct Waited {
+    late: bool,
+}
+
+impl Waited {
+    pub(crate) fn timed_out(&self) -> bool {
+        self.late
+    }
+}
+
 impl Default for Condvar {
     fn default() -> Self {
         Self::new()
@@ -85,6 +99,16 @@ impl Condvar {
         }
     }
 
+    /// Lets others run once, and finds then that the time is over or not. Whoever waits has
+    /// to look again in any case.
+    #[expect(clippy::unused_self, reason = "nothing is told in time")]
+    pub(crate) fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, _: Instant) -> Waited {
+        drop(guard.held.take());
+        shuttle::thread::yield_now();
+        guard.held = Some(guard.lock.lock().unwrap_or_else(PoisonError::into_inner));
+        Waited { late: thread_rng().r#gen() }
+    }
+
     pub(crate) fn notify_one(&self) {
         self.0.notify_one();
     }
@@ -95,48 +119,79 @@ impl Condvar {
     }
 }
 
-/// Where one thread sleeps.
-pub(crate) struct Parker(Unparker);
+/// What wakes a coroutine that polls.
+#[derive(Default)]
+pub(crate) struct Bell(Arc<Hung>);
 
-/// What wakes the thread of a [`Parker`].
-#[derive(Clone)]
-pub(crate) struct Unparker(Arc<Token>);
-
-struct Token {
-    state: Mutex<Tokens>,
-    came: Condvar,
+#[derive(Default)]
+struct Hung {
+    state: Mutex<Heard>,
+    heard: Condvar,
 }
 
 #[derive(Default)]
-struct Tokens {
-    /// Whether the thread was unparked after it slept last.
-    there: bool,
-    /// Whether there was something to read after the thread began to poll.
+struct Heard {
+    /// Whether the bell was rung, and nobody has heard it.
+    rung: bool,
+    /// Whether something came to be read since the coroutine slept last.
     readable: bool,
 }
 
-/// Why a thread polls no more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Polled {
-    Readable,
-    Unparked,
-    Late,
-    #[expect(dead_code, reason = "polling is always possible in a model")]
-    Unable,
+impl Bell {
+    #[expect(clippy::unused_self, reason = "there may be none outside of models")]
+    pub(crate) fn is_there(&self, _: u32) -> bool {
+        true
+    }
+
+    pub(crate) fn ring(&self) {
+        self.0.state.lock().rung = true;
+        self.0.heard.notify_one();
+    }
+
+    /// Sleeps until there is something to read, the bell rings or the deadline comes.
+    pub(crate) fn poll(&self, signal: &Arc<Signal>, deadline: Deadline, _: u32) -> Polled {
+        let Hung { state, heard } = &*self.0;
+        let late = deadline != Deadline::NEVER && thread_rng().r#gen();
+        let mut state = state.lock();
+        let is_readable = signal.poll(&self.0);
+        while !state.rung && !state.readable && !is_readable && !late {
+            heard.wait(&mut state);
+        }
+        let Heard { rung, .. } = std::mem::take(&mut *state);
+        let is_readable = signal.poll_no_more(&self.0);
+        if is_readable {
+            Polled::Readable
+        } else if rung || !late {
+            Polled::Unparked
+        } else {
+            Polled::Late
+        }
+    }
+}
+
+/// In a model, time is over for those only who find it so while they sleep.
+pub(super) fn has_passed(_: Deadline) -> bool {
+    false
 }
 
 /// What is readable or not, in place of a descriptor.
 #[derive(Default)]
 pub struct Signal {
+    /// As a descriptor's, looking at this and changing it are single steps.
+    line: std::sync::Mutex<Line>,
     state: Mutex<Signalled>,
     fired: Condvar,
 }
 
 #[derive(Default)]
-struct Signalled {
+struct Line {
     readable: bool,
+    polling: Vec<Arc<Hung>>,
+}
+
+#[derive(Default)]
+struct Signalled {
     armed: bool,
-    polling: Vec<Unparker>,
     /// Where a thread stands by for this signal and others.
     set: Option<Arc<StandbySet>>,
 }
@@ -145,34 +200,45 @@ impl Signal {
     #[cfg(test)]
     pub(crate) fn set_readable(&self, readable: bool) {
         let (polling, set) = {
-            let mut state = self.state.lock();
-            state.readable = readable;
+            let state = self.state.lock();
+            let mut line = self.line();
+            line.readable = readable;
             if !readable {
                 return;
             }
+            let polling = std::mem::take(&mut line.polling);
+            drop(line);
             self.fired.notify_one();
-            (std::mem::take(&mut state.polling), state.set.clone())
+            (polling, state.set.clone())
         };
         if let Some(set) = set {
             set.look();
         }
-        for thread in polling {
-            thread.0.state.lock().readable = true;
-            thread.0.came.notify_one();
+        for bell in polling {
+            bell.state.lock().readable = true;
+            bell.heard.notify_one();
         }
     }
 
-    /// Returns whether there is something to read already.
-    fn poll(&self, thread: &Unparker) -> bool {
-        let mut state = self.state.lock();
-        state.polling.push(thread.clone());
-        state.readable
+    fn line(&self) -> std::sync::MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn poll_no_more(&self, thread: &Unparker) -> bool {
-        let mut state = self.state.lock();
-        state.polling.retain(|other| !Arc::ptr_eq(&other.0, &thread.0));
-        state.readable
+    fn is_readable(&self) -> bool {
+        self.line().readable
+    }
+
+    /// Returns whether there is something to read already.
+    fn poll(&self, bell: &Arc<Hung>) -> bool {
+        let mut line = self.line();
+        line.polling.push(Arc::clone(bell));
+        line.readable
+    }
+
+    fn poll_no_more(&self, bell: &Arc<Hung>) -> bool {
+        let mut line = self.line();
+        line.polling.retain(|other| !Arc::ptr_eq(other, bell));
+        line.readable
     }
 }
 
@@ -203,9 +269,9 @@ impl StandbySet {
                 return Ok(None);
             }
             for (number, signal) in &state.signals {
-                let mut signal = signal.state.lock();
-                if signal.readable && signal.armed {
-                    signal.armed = false;
+                let mut state = signal.state.lock();
+                if signal.is_readable() && state.armed {
+                    state.armed = false;
                     return Ok(Some(*number));
                 }
             }
@@ -247,6 +313,7 @@ impl Standby {
         Ok(Standby { signal, set })
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "it can fail outside of models")]
     pub(crate) fn arm(&self) -> std::io::Result<()> {
         self.signal.state.lock().armed = true;
         self.signal.fired.notify_one();
@@ -256,18 +323,20 @@ impl Standby {
         Ok(())
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "it can fail outside of models")]
     pub(crate) fn disarm(&self) -> std::io::Result<()> {
         self.signal.state.lock().armed = false;
         Ok(())
     }
 
     pub(crate) fn is_readable(&self) -> bool {
-        self.signal.state.lock().readable
+        self.signal.is_readable()
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "it can fail outside of models")]
     pub(crate) fn wait(&self) -> std::io::Result<()> {
         let mut state = self.signal.state.lock();
-        while !(state.readable && state.armed) {
+        while !(self.signal.is_readable() && state.armed) {
             self.signal.fired.wait(&mut state);
         }
         state.armed = false;
@@ -276,78 +345,6 @@ impl Standby {
 
     pub(crate) fn descriptor(&self) -> &Arc<Signal> {
         &self.signal
-    }
-}
-
-impl Parker {
-    pub(crate) fn new() -> Self {
-        Parker(Unparker(Arc::new(Token { state: Mutex::default(), came: Condvar::new() })))
-    }
-
-    pub(crate) fn unparker(&self) -> Unparker {
-        self.0.clone()
-    }
-
-    /// Sleeps until the thread is unparked, or until the deadline comes, which it does after
-    /// other threads had a chance to run. Returns whether the deadline has come.
-    pub(crate) fn park(&self, deadline: Deadline) -> bool {
-        let Token { state, came } = &*self.0.0;
-        let mut late = deadline != Deadline::NEVER && thread_rng().r#gen();
-        let mut state = state.lock();
-        while !state.there && !late {
-            if deadline == Deadline::NEVER {
-                came.wait(&mut state);
-            } else {
-                drop(state);
-                shuttle::thread::yield_now();
-                late = thread_rng().r#gen();
-                state = self.0.0.state.lock();
-            }
-        }
-        state.there = false;
-        late
-    }
-
-    /// Sleeps as [`park`](Self::park) does, and also until there is something to read.
-    pub(crate) fn poll(&self, signal: &Arc<Signal>, deadline: Deadline, _: u32) -> Polled {
-        let Token { state, came } = &*self.0.0;
-        let late = deadline != Deadline::NEVER && thread_rng().r#gen();
-        state.lock().readable = false;
-        let mut is_readable = signal.poll(&self.0);
-        let unparked = {
-            let mut state = state.lock();
-            while !state.there && !state.readable && !is_readable && !late {
-                came.wait(&mut state);
-            }
-            std::mem::take(&mut state.there)
-        };
-        is_readable |= signal.poll_no_more(&self.0);
-        if unparked {
-            Polled::Unparked
-        } else if is_readable {
-            Polled::Readable
-        } else if late {
-            Polled::Late
-        } else {
-            Polled::Unparked
-        }
-    }
-
-    /// Whether the thread was unparked since it slept last.
-    pub(crate) fn is_unparked(&self) -> bool {
-        self.0.0.state.lock().there
-    }
-
-    /// Whether the thread was unparked since it slept last, which is forgotten then.
-    pub(crate) fn was_unparked(&self) -> bool {
-        std::mem::take(&mut self.0.0.state.lock().there)
-    }
-}
-
-impl Unparker {
-    pub(crate) fn unpark(&self) {
-        self.0.state.lock().there = true;
-        self.0.came.notify_one();
     }
 }
 

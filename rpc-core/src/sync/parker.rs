@@ -16,10 +16,12 @@
 
 use std::sync::Arc;
 
-use parking_lot::{Condvar, Mutex};
-
 use super::atomic::{AtomicU8, Ordering};
-use super::polling::Bell;
+#[cfg(rpc_model)]
+use super::model::{Bell, has_passed};
+#[cfg(not(rpc_model))]
+use super::polling::{Bell, has_passed};
+use super::{Condvar, Mutex};
 use crate::deadline::Deadline;
 use crate::fd::Descriptor;
 
@@ -49,7 +51,7 @@ const UNPARKED: u8 = 3;
 pub(crate) enum Polled {
     /// There is something to read.
     #[cfg_attr(
-        not(any(target_os = "linux", target_os = "android")),
+        not(any(rpc_model, target_os = "linux", target_os = "android")),
         expect(dead_code, reason = "polling is not possible there")
     )]
     Readable,
@@ -79,15 +81,15 @@ impl Parker {
     /// the thread was unparked since it slept last, and may return without a reason.
     /// Returns whether the deadline has come.
     pub(crate) fn park(&self, deadline: Deadline) -> bool {
-        self.sleep(deadline);
-        deadline.has_passed()
+        self.sleep(deadline) || has_passed(deadline)
     }
 
-    fn sleep(&self, deadline: Deadline) {
+    /// Returns whether it was the deadline that ended the sleep.
+    fn sleep(&self, deadline: Deadline) -> bool {
         let Inner { lock, called, .. } = &*self.0;
         let mut guard = lock.lock();
         if !self.begin(PARKED) {
-            return;
+            return false;
         }
         loop {
             let late = match deadline.time() {
@@ -99,7 +101,7 @@ impl Parker {
             };
             if late || self.0.state.load(Ordering::SeqCst) == UNPARKED {
                 self.0.state.store(RUNNING, Ordering::SeqCst);
-                return;
+                return late;
             }
         }
     }
@@ -118,7 +120,7 @@ impl Parker {
         if self.0.state.swap(RUNNING, Ordering::SeqCst) == UNPARKED {
             return Polled::Unparked;
         }
-        if polled == Polled::Unparked && deadline.has_passed() { Polled::Late } else { polled }
+        if polled == Polled::Unparked && has_passed(deadline) { Polled::Late } else { polled }
     }
 
     /// Whether the thread was unparked since it slept last.
@@ -160,7 +162,7 @@ impl Unparker {
     }
 }
 
-#[cfg(all(test, any(target_os = "linux", target_os = "android")))]
+#[cfg(all(test, not(rpc_model), any(target_os = "linux", target_os = "android")))]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::io::{Read, Write};

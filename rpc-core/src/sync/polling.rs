@@ -8,6 +8,13 @@ pub(crate) use self::linux::{Bell, Standby, StandbySet};
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(crate) use self::nothing::{Bell, Standby, StandbySet};
 
+use crate::deadline::Deadline;
+
+/// Whether a thread that sleeps no more finds its time over.
+pub(super) fn has_passed(deadline: Deadline) -> bool {
+    deadline.has_passed()
+}
+
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod linux {
     use std::io;

@@ -8,6 +8,7 @@
 mod calls;
 mod handoffs;
 mod links;
+mod mailboxes;
 mod small;
 mod waits;
 
