@@ -71,25 +71,24 @@ impl Census {
     }
 
     pub(crate) fn peer_came(&self) {
-        self.peers.fetch_add(1, Ordering::Relaxed);
+        self.peers.fetch_add(1, Ordering::SeqCst);
     }
 
     pub(crate) fn peer_left(&self) {
-        self.peers.fetch_sub(1, Ordering::Relaxed);
+        self.peers.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Enters that a peer holds `new` instead of `old`.
     pub(crate) fn change(&self, old: Held, new: Held) {
         // Wraps around where less is held than before.
-        self.connections
-            .fetch_add(new.connections.wrapping_sub(old.connections), Ordering::Relaxed);
-        self.bytes.fetch_add(new.bytes.wrapping_sub(old.bytes), Ordering::Relaxed);
+        self.connections.fetch_add(new.connections.wrapping_sub(old.connections), Ordering::SeqCst);
+        self.bytes.fetch_add(new.bytes.wrapping_sub(old.bytes), Ordering::SeqCst);
     }
 
     /// Why a peer may not have more than it has, or `None` if it may; see Note [fair shares].
     pub(crate) fn objection(&self, own: Held) -> Option<String> {
-        let peers = self.peers.load(Ordering::Relaxed).max(1);
-        let connections = self.connections.load(Ordering::Relaxed);
+        let peers = self.peers.load(Ordering::SeqCst).max(1);
+        let connections = self.connections.load(Ordering::SeqCst);
         let limit = self.limits.connections;
         if is_too_much(connections as u64, own.connections as u64, limit as u64, peers as u64) {
             return Some(format!(
@@ -98,7 +97,7 @@ impl Census {
                 own.connections
             ));
         }
-        let (bytes, limit) = (self.bytes.load(Ordering::Relaxed), self.limits.bytes);
+        let (bytes, limit) = (self.bytes.load(Ordering::SeqCst), self.limits.bytes);
         if is_too_much(bytes, own.bytes, limit, peers as u64) {
             return Some(format!(
                 "messages of all peers together that were not received yet have {bytes} bytes, \

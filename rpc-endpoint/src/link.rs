@@ -349,7 +349,7 @@ impl Link {
         let limit = self.local.network.parameters.send_queue;
         let mut state = self.state.lock();
         loop {
-            if is_closed.load(Ordering::Relaxed) {
+            if is_closed.load(Ordering::SeqCst) {
                 return Err(SendError::Closed.into());
             }
             let outcome =
@@ -371,7 +371,7 @@ impl Link {
     /// Closes a connection; those that wait for room on it give up.
     pub(super) fn close(self: &Arc<Self>, lcid: u32, is_closed: &AtomicBool) {
         let mut state = self.state.lock();
-        if !is_closed.swap(true, Ordering::Relaxed) {
+        if !is_closed.swap(true, Ordering::SeqCst) {
             self.step_in(&mut state, |peer, out| peer.close(lcid, out));
             self.room.notify_all();
         }
@@ -493,7 +493,7 @@ impl Link {
     pub(super) fn tick(self: &Arc<Self>) {
         let now = self.local.network.now();
         let mut state = self.state.lock();
-        let heard = self.heard.swap(false, Ordering::Relaxed) || state.is_paused;
+        let heard = self.heard.swap(false, Ordering::SeqCst) || state.is_paused;
         self.step_in(&mut state, |peer, out| peer.tick(now, heard, out));
     }
 

@@ -303,7 +303,7 @@ impl Local {
         message: Vec<u8>,
     ) -> Result<(), SendError> {
         let own = self.own.lock();
-        if is_closed.load(Ordering::Relaxed) {
+        if is_closed.load(Ordering::SeqCst) {
             return Err(SendError::Closed);
         }
         if own.is_closed {
@@ -317,7 +317,7 @@ impl Local {
 
     pub(super) fn close_to_itself(&self, inbox: &Arc<Inbox>, is_closed: &AtomicBool) {
         let mut own = self.own.lock();
-        if is_closed.swap(true, Ordering::Relaxed) || own.is_closed {
+        if is_closed.swap(true, Ordering::SeqCst) || own.is_closed {
             return;
         }
         own.open.remove(&inbox.connection);

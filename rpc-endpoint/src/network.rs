@@ -468,13 +468,13 @@ impl Inbound {
         let parameters = &network.parameters;
         let most = parameters.max_peers.saturating_add(parameters.max_half_open).saturating_mul(2);
         let counted = Inbound(network.clone());
-        let before = network.inbound.fetch_add(1, Ordering::Relaxed);
+        let before = network.inbound.fetch_add(1, Ordering::SeqCst);
         (before < most).then_some(counted)
     }
 }
 
 impl Drop for Inbound {
     fn drop(&mut self) {
-        self.0.inbound.fetch_sub(1, Ordering::Relaxed);
+        self.0.inbound.fetch_sub(1, Ordering::SeqCst);
     }
 }

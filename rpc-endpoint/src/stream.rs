@@ -42,7 +42,7 @@ impl Read for Input {
         if let Some(heard) = &self.heard
             && count > 0
         {
-            heard.store(true, Ordering::Relaxed);
+            heard.store(true, Ordering::SeqCst);
         }
         Ok(count)
     }

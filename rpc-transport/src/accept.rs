@@ -65,7 +65,7 @@ impl Gate {
         listener: BorrowedFd<'_>,
         accept: impl Fn() -> io::Result<T>,
     ) -> io::Result<T> {
-        if self.exhausted.swap(false, Ordering::Relaxed) {
+        if self.exhausted.swap(false, Ordering::SeqCst) {
             let mut fds = [PollFd::new(&self.wake, PollFlags::IN)];
             poll(&mut fds, Some(&PAUSE))?;
         }
@@ -88,7 +88,7 @@ impl Gate {
                     }
                 }
                 Err(error) => {
-                    self.exhausted.store(is_exhaustion(&error), Ordering::Relaxed);
+                    self.exhausted.store(is_exhaustion(&error), Ordering::SeqCst);
                     return Err(error);
                 }
                 Ok(stream) => return Ok(stream),

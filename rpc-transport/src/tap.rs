@@ -237,7 +237,7 @@ struct TappedControl {
 
 impl TransportControl for TappedControl {
     fn shutdown(&self) {
-        if !self.used.swap(true, Ordering::Relaxed) {
+        if !self.used.swap(true, Ordering::SeqCst) {
             (self.tap.sink)("-- shutdown");
         }
         self.inner.shutdown();

@@ -84,7 +84,7 @@ impl Interface {
     /// Lets [`Method`] find the interface, and those that it extends, by their ids.
     #[inline]
     pub(crate) fn make_known(&'static self) {
-        if !self.known.load(Ordering::Relaxed) {
+        if !self.known.load(Ordering::SeqCst) {
             self.enter();
         }
     }
@@ -93,7 +93,7 @@ impl Interface {
     fn enter(&'static self) {
         self.bases.iter().for_each(|base| base.make_known());
         KNOWN.write().get_or_insert_default().entry(self.id).or_insert(self);
-        self.known.store(true, Ordering::Relaxed);
+        self.known.store(true, Ordering::SeqCst);
     }
 
     /// Prints a method of this interface or of one that it extends, as

@@ -202,8 +202,8 @@ impl Reconnecting {
                 Err(error) if error.carried_out() != CarriedOut::Answered => {}
                 Ok(_) | Err(_) => {
                     // This is written once in a generation.
-                    if this.proven.load(Ordering::Relaxed) < generation {
-                        this.proven.fetch_max(generation, Ordering::Relaxed);
+                    if this.proven.load(Ordering::SeqCst) < generation {
+                        this.proven.fetch_max(generation, Ordering::SeqCst);
                     }
                 }
             }
@@ -260,7 +260,7 @@ impl Reconnecting {
             }
             let before = state.current.take();
             if before.is_some() {
-                let proven = self.proven.load(Ordering::Relaxed) >= generation;
+                let proven = self.proven.load(Ordering::SeqCst) >= generation;
                 state.failures = if proven { 0 } else { state.failures.saturating_add(1) };
                 state.ended = Some(Instant::now());
             }

@@ -69,12 +69,12 @@ impl Machine {
 
     /// Whether the peer has sent anything.
     pub(crate) fn has_heard(&self) -> bool {
-        self.heard.load(Ordering::Relaxed) > 0
+        self.heard.load(Ordering::SeqCst) > 0
     }
 
     /// The number of messages sent or received. Wraps around.
     pub(crate) fn activity(&self) -> usize {
-        self.activity.load(Ordering::Relaxed)
+        self.activity.load(Ordering::SeqCst)
     }
 }
 

@@ -490,7 +490,7 @@ impl Txn<'_> {
     fn send(&mut self, message: wire::Message) {
         if let Phase::Live | Phase::Idle = self.order.phase {
             tell!(TRACE, ?message, "send");
-            self.machine.activity.fetch_add(1, Ordering::Relaxed);
+            self.machine.activity.fetch_add(1, Ordering::SeqCst);
             self.machine.room.queued(message.size_estimate());
             #[cfg(feature = "metrics")]
             self.machine.traffic.sent.fetch_add(message.size_estimate() as u64, Ordering::Relaxed);

@@ -29,7 +29,7 @@ impl Machine {
 
     /// The number of messages that the peer has sent. Wraps around.
     pub(crate) fn received(&self) -> usize {
-        self.heard.load(Ordering::Relaxed)
+        self.heard.load(Ordering::SeqCst)
     }
 }
 

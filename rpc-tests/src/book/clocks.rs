@@ -11,7 +11,8 @@ const ALLOWED: [(&str, &str); 3] = [
     ("rpc-transport/src/introducing.rs", "whether a token has expired that another vat has made"),
 ];
 
-const PRODUCT: [&str; 6] = [
+/// Where the sources of what users get are.
+pub(super) const PRODUCT: [&str; 6] = [
     "src",
     "rpc-core/src",
     "rpc-transport/src",
@@ -20,7 +21,8 @@ const PRODUCT: [&str; 6] = [
     "rpc-cli/src",
 ];
 
-fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+/// Finds the sources in a folder.
+pub(super) fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {

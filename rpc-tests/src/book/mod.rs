@@ -12,6 +12,8 @@ mod layers;
 #[cfg(test)]
 mod names;
 #[cfg(test)]
+mod orders;
+#[cfg(test)]
 mod shown;
 #[cfg(test)]
 mod ways;

@@ -36,8 +36,8 @@ impl Machine {
                 return;
             }
             txn.wake_up();
-            txn.machine.activity.fetch_add(1, Ordering::Relaxed);
-            txn.machine.heard.fetch_add(1, Ordering::Relaxed);
+            txn.machine.activity.fetch_add(1, Ordering::SeqCst);
+            txn.machine.heard.fetch_add(1, Ordering::SeqCst);
             if let Err(Abort(error)) = txn.receive(message).and_then(|()| txn.check_held()) {
                 txn.abort(error);
             }
