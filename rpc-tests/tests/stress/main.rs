@@ -19,5 +19,6 @@ mod killed;
 mod ledger;
 mod many_connections;
 mod one_connection;
+mod scarce;
 mod settings;
 mod worker;

@@ -1,5 +1,6 @@
 //! Bytes in, messages out.
 
+use std::fmt;
 use std::io::{self, Read};
 
 use capnp::Word;
@@ -224,7 +225,11 @@ impl<R: Read> FramedReader<R> {
             match self.read_number(patience)? {
                 // The padding is no length.
                 Progress::Done(_) if self.lengths.len() as u64 == segments => {}
-                Progress::Done(number) => self.lengths.push(number),
+                Progress::Done(number) => {
+                    let table = |_| out_of_memory("a table of segments");
+                    self.lengths.try_reserve(1).map_err(table)?;
+                    self.lengths.push(number);
+                }
                 Progress::Ended => return Err(TransportError::Truncated),
                 Progress::Later => {
                     self.part = Part::Table { segments, left };
@@ -287,7 +292,8 @@ impl<R: Read> FramedReader<R> {
             Progress::Later => return Ok(Progress::Later),
             Progress::Ended => return Ok(Progress::Ended),
         }
-        let mut words = Word::allocate_zeroed_vec(total);
+        let mut words = Vec::new();
+        grow(&mut words, total, total)?;
         let taken = self.take_buffered(Word::words_to_bytes_mut(&mut words));
         debug_assert_eq!(taken, total * WORD);
         Ok(Progress::Done(words))
@@ -310,8 +316,7 @@ impl<R: Read> FramedReader<R> {
         while filled < total * WORD {
             if filled == words.len() * WORD {
                 let step = words.len().max(FIRST_STEP).min(total - words.len());
-                words.try_reserve_exact(step).map_err(|_| out_of_memory(total))?;
-                words.resize(words.len() + step, capnp::word(0, 0, 0, 0, 0, 0, 0, 0));
+                grow(&mut words, step, total)?;
             }
             let room = &mut Word::words_to_bytes_mut(&mut words)[filled..];
             filled += match self.take_buffered(room) {
@@ -339,7 +344,7 @@ impl<R: Read> FramedReader<R> {
     /// Reads until at least `count` bytes are buffered, at most [`LARGEST_BUFFER`].
     fn want(&mut self, count: usize, patience: Patience) -> io::Result<Progress<()>> {
         while self.end - self.start < count {
-            self.make_room(count);
+            self.make_room(count)?;
             // After a long message the next one is likely to be long, too, and what is
             // buffered of it has to be copied. So no more is read than its table needs.
             let most = if self.last_was_long { count.max(PEEK) } else { self.buffer.len() };
@@ -360,7 +365,10 @@ impl<R: Read> FramedReader<R> {
     /// Moves what is buffered, which is part of one message, to the front, and
     /// enlarges a buffer that is too small for `count` bytes or for the traffic, or makes it
     /// smaller after its peak.
-    fn make_room(&mut self, count: usize) {
+    ///
+    /// # Errors
+    /// There is no memory for a buffer of `count` bytes.
+    fn make_room(&mut self, count: usize) -> io::Result<()> {
         self.buffer.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.start = 0;
@@ -370,7 +378,12 @@ impl<R: Read> FramedReader<R> {
         }
         size = size.max(count.next_power_of_two());
         if size > self.buffer.len() {
-            self.buffer.resize(size, 0);
+            match self.buffer.try_reserve_exact(size - self.buffer.len()) {
+                Ok(()) => self.buffer.resize(size, 0),
+                // The traffic gets no larger buffer.
+                Err(_) if count <= self.buffer.len() => {}
+                Err(_) => return Err(out_of_memory(format_args!("{count} bytes of a message"))),
+            }
         } else if self.small_reads >= FEW_READS {
             self.small_reads = 0;
             let smaller = (size / 2).max(FIRST_BUFFER).max(count.next_power_of_two());
@@ -380,6 +393,7 @@ impl<R: Read> FramedReader<R> {
             }
         }
         self.buffer_was_filled = false;
+        Ok(())
     }
 
     /// The number that starts at byte `offset` of what is buffered.
@@ -465,11 +479,19 @@ impl<R: Read + Send + 'static> MessageReader for FramedReader<R> {
     }
 }
 
-fn out_of_memory(words: usize) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::OutOfMemory,
-        format!("there is no memory for a message of {words} words"),
-    )
+/// Adds `step` words to what there is of a message of `total` words.
+///
+/// # Errors
+/// There is no memory for it.
+fn grow(words: &mut Vec<Word>, step: usize, total: usize) -> io::Result<()> {
+    let message = |_| out_of_memory(format_args!("a message of {total} words"));
+    words.try_reserve_exact(step).map_err(message)?;
+    words.resize(words.len() + step, capnp::word(0, 0, 0, 0, 0, 0, 0, 0));
+    Ok(())
+}
+
+fn out_of_memory(what: impl fmt::Display) -> io::Error {
+    io::Error::new(io::ErrorKind::OutOfMemory, format!("there is no memory for {what}"))
 }
 
 #[cfg(test)]

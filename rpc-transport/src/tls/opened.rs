@@ -116,6 +116,7 @@ impl First {
                 return Ok(true);
             }
             let start = self.bytes.len();
+            self.bytes.try_reserve(missing)?;
             self.bytes.resize(start + missing, 0);
             let outcome = tls.reader().read(&mut self.bytes[start..]);
             self.bytes.truncate(start + outcome.as_ref().map_or(0, |count| *count));

@@ -209,7 +209,13 @@ impl Incoming {
     fn fill(&mut self, receive: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<bool> {
         let was_full = self.end == self.bytes.len();
         if was_full && self.bytes.len() < LARGEST_INCOMING {
-            self.bytes.resize((2 * self.bytes.len()).max(FIRST_INCOMING), 0);
+            let size = (2 * self.bytes.len()).max(FIRST_INCOMING);
+            match self.bytes.try_reserve_exact(size - self.bytes.len()) {
+                Ok(()) => self.bytes.resize(size, 0),
+                Err(error) if self.bytes.is_empty() => return Err(error.into()),
+                // What there is goes on being enough.
+                Err(_) => {}
+            }
         }
         self.start = 0;
         self.end = 0;
