@@ -61,7 +61,7 @@ pub struct Echo {
     way: Way,
     message: Vec<u8>,
     answering: Option<JoinHandle<Result<()>>>,
-    _pair: Option<Pair>,
+    _pair: Option<Arc<Pair>>,
 }
 
 enum Way {
@@ -80,31 +80,44 @@ impl Echo {
     /// # Errors
     /// The system has no sockets or no threads to give.
     pub fn new(carrier: Carrier, size: usize) -> Result<Self> {
+        Self::several(carrier, size, 1)?.pop().ok_or_else(|| "there is no echo".into())
+    }
+
+    /// Several, whose messages share a socket if they are those of endpoints.
+    ///
+    /// # Errors
+    /// The system has no sockets or no threads to give.
+    pub fn several(carrier: Carrier, size: usize, count: usize) -> Result<Vec<Self>> {
+        let pair = match carrier {
+            Carrier::Endpoints(dialect) => Some(Arc::new(Pair::new(dialect)?)),
+            Carrier::Socket => None,
+        };
+        (0..count).map(|_| Self::over(pair.clone(), size)).collect()
+    }
+
+    /// Over a socket of its own if there are no endpoints.
+    fn over(pair: Option<Arc<Pair>>, size: usize) -> Result<Self> {
         let message = vec![0; size];
-        let (way, answering, pair) = match carrier {
-            Carrier::Endpoints(dialect) => {
-                let pair = Pair::new(dialect)?;
-                let (to, asked) = connect(&pair.here, &pair.there)?;
-                let (answer, back) = connect(&pair.there, &pair.here)?;
-                let answering = thread::spawn(move || {
-                    while let Some(message) = asked.receive()? {
-                        answer.send_vec(message)?;
-                    }
-                    Ok(())
-                });
-                (Way::Endpoints { to, back }, answering, Some(pair))
-            }
-            Carrier::Socket => {
-                let (here, mut there) = sockets()?;
-                let mut message = message.clone();
-                let answering = thread::spawn(move || {
-                    while there.read_exact(&mut message).is_ok() {
-                        there.write_all(&message)?;
-                    }
-                    Ok(())
-                });
-                (Way::Socket(here), answering, None)
-            }
+        let (way, answering) = if let Some(pair) = &pair {
+            let (to, asked) = connect(&pair.here, &pair.there)?;
+            let (answer, back) = connect(&pair.there, &pair.here)?;
+            let answering = thread::spawn(move || {
+                while let Some(message) = asked.receive()? {
+                    answer.send_vec(message)?;
+                }
+                Ok(())
+            });
+            (Way::Endpoints { to, back }, answering)
+        } else {
+            let (here, mut there) = sockets()?;
+            let mut message = message.clone();
+            let answering = thread::spawn(move || {
+                while there.read_exact(&mut message).is_ok() {
+                    there.write_all(&message)?;
+                }
+                Ok(())
+            });
+            (Way::Socket(here), answering)
         };
         Ok(Echo { way, message, answering: Some(answering), _pair: pair })
     }
@@ -206,12 +219,12 @@ fn sockets() -> io::Result<(TcpStream, TcpStream)> {
     Ok((here, there))
 }
 
-/// How many bytes a second arrive if messages of `size` bytes are sent for this
-/// long, one after the other.
+/// How many bytes a second arrive if each of `senders` threads sends messages of `size` bytes
+/// for this long, one after the other, all on one connection.
 ///
 /// # Errors
 /// It could not be measured.
-pub fn throughput(carrier: Carrier, size: usize, time: Duration) -> Result<f64> {
+pub fn throughput(carrier: Carrier, size: usize, senders: usize, time: Duration) -> Result<f64> {
     let message = vec![0; size];
     let start;
     let bytes = match carrier {
@@ -226,15 +239,12 @@ pub fn throughput(carrier: Carrier, size: usize, time: Duration) -> Result<f64> 
                 Ok(bytes)
             });
             start = Instant::now();
-            to.send(&[&message])?;
-            while start.elapsed() < time {
-                to.send(&[&message])?;
-            }
+            send_from(senders, start + time, || Ok(to.send(&[&message])?))?;
             drop(to);
             joined(counting)??
         }
         Carrier::Socket => {
-            let (mut here, mut there) = sockets()?;
+            let (here, mut there) = sockets()?;
             let counting = thread::spawn(move || -> io::Result<u64> {
                 let (mut bytes, mut room) = (0, vec![0; 256 << 10]);
                 loop {
@@ -245,10 +255,8 @@ pub fn throughput(carrier: Carrier, size: usize, time: Duration) -> Result<f64> 
                 }
             });
             start = Instant::now();
-            here.write_all(&message)?;
-            while start.elapsed() < time {
-                here.write_all(&message)?;
-            }
+            // Short ones are written in one piece, and what they are is not looked at.
+            send_from(senders, start + time, || Ok((&here).write_all(&message)?))?;
             drop(here);
             joined(counting)??
         }
@@ -256,6 +264,51 @@ pub fn throughput(carrier: Carrier, size: usize, time: Duration) -> Result<f64> 
     // Far below 2^52.
     #[allow(clippy::cast_precision_loss)]
     Ok(bytes as f64 / start.elapsed().as_secs_f64())
+}
+
+/// Lets threads send until then, each at least once.
+fn send_from(senders: usize, end: Instant, send: impl Fn() -> Result<()> + Sync) -> Result<()> {
+    let send_until_the_end = || {
+        send()?;
+        while Instant::now() < end {
+            send()?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let senders: Vec<_> = (0..senders).map(|_| scope.spawn(send_until_the_end)).collect();
+        senders.into_iter().try_for_each(|sender| sender.join().map_err(panicked)?)
+    })
+}
+
+/// How many round trips of 8 bytes are made in a second by so many threads, each of which has
+/// somebody of its own who answers. Endpoints share one socket; without endpoints each thread
+/// has a socket.
+///
+/// # Errors
+/// It could not be measured.
+pub fn echoes(carrier: Carrier, threads: usize, time: Duration) -> Result<f64> {
+    let mut echoes = Echo::several(carrier, 8, threads)?;
+    let start = Instant::now();
+    let count = thread::scope(|scope| -> Result<u64> {
+        let threads: Vec<_> = echoes
+            .iter_mut()
+            .map(|echo| {
+                scope.spawn(move || -> Result<u64> {
+                    let mut count = 0;
+                    while start.elapsed() < time {
+                        echo.round_trip()?;
+                        count += 1;
+                    }
+                    Ok(count)
+                })
+            })
+            .collect();
+        threads.into_iter().try_fold(0, |all, thread| Ok(all + thread.join().map_err(panicked)??))
+    })?;
+    // Far below 2^52.
+    #[allow(clippy::cast_precision_loss)]
+    Ok(count as f64 / start.elapsed().as_secs_f64())
 }
 
 /// How long a short message takes that is sent right after a message of [`LONG`]
@@ -384,13 +437,14 @@ mod tests {
                     echo.round_trip().unwrap();
                     assert_eq!(echo.message.len(), size);
                 }
-                assert!(throughput(carrier, size, Duration::from_millis(1)).unwrap() > 0.0);
+                assert!(throughput(carrier, size, 2, Duration::from_millis(1)).unwrap() > 0.0);
             }
         }
         let cost = many_connections(Dialect::Multiplexed, 100).unwrap();
         assert!(cost.time > Duration::ZERO);
         for carrier in Carrier::ALL {
             assert!(!beside_a_long_message(carrier, 1).unwrap().is_empty());
+            assert!(echoes(carrier, 2, Duration::from_millis(1)).unwrap() > 0.0);
         }
     }
 }

@@ -19,6 +19,7 @@ use super::inbox::{Ending, Inbox, Taken};
 use super::link::Link;
 use super::local::Local;
 use super::network::Shared;
+use super::pace::Pace;
 use super::parameters::{ConnectHints, Parameters};
 
 /// Endpoints behind one TCP port.
@@ -275,7 +276,12 @@ impl Connection {
     /// # Errors
     /// Those of [`send`](Self::send).
     pub fn send_vec(&self, message: Vec<u8>) -> Result<(), SendError> {
-        match self.transmit(message, true) {
+        self.send_at(message, Pace::Unknown)
+    }
+
+    /// As [`send_vec`](Self::send_vec), by a thread of which something is known.
+    pub(super) fn send_at(&self, message: Vec<u8>, pace: Pace) -> Result<(), SendError> {
+        match self.transmit(message, true, pace) {
             Ok(()) => Ok(()),
             Err(TrySendError::Send(error)) => Err(error),
             Err(TrySendError::Full) => unreachable!("whoever may wait is not told to wait"),
@@ -287,14 +293,19 @@ impl Connection {
     /// # Errors
     /// [`TrySendError::Full`] if `send` would block; otherwise those of `send`.
     pub fn try_send(&self, slices: &[&[u8]]) -> Result<(), TrySendError> {
-        self.transmit(slices.concat(), false)
+        self.try_send_at(slices.concat(), Pace::Unknown)
     }
 
-    fn transmit(&self, message: Vec<u8>, may_wait: bool) -> Result<(), TrySendError> {
+    /// As [`try_send`](Self::try_send), by a thread of which something is known.
+    pub(super) fn try_send_at(&self, message: Vec<u8>, pace: Pace) -> Result<(), TrySendError> {
+        self.transmit(message, false, pace)
+    }
+
+    fn transmit(&self, message: Vec<u8>, may_wait: bool, pace: Pace) -> Result<(), TrySendError> {
         let checked = self.local().network.owner.check();
         checked.map_err(|error| SendError::Failed(error.to_string()))?;
         match &self.route {
-            Route::Peer(link, lcid) => link.send(*lcid, &self.is_closed, message, may_wait),
+            Route::Peer(link, lcid) => link.send(*lcid, &self.is_closed, message, may_wait, pace),
             Route::Own(local, inbox) => {
                 Ok(local.send_to_itself(inbox, &self.is_closed, message)?)
             }

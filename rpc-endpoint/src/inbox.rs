@@ -11,6 +11,7 @@ use super::address::{ConnectionId, EndpointAddress};
 use super::deadline::{self, Deadline};
 use super::error::ReceiveError;
 use super::link::Link;
+use super::pace;
 
 /// What waits at one endpoint, in order.
 #[derive(Default)]
@@ -83,6 +84,7 @@ impl Events {
                     state.is_over = true;
                     self.available.notify_all();
                 }
+                pace::received(!state.queue.is_empty());
                 return Ok(Some(entry));
             }
             if !deadline::wait(deadline, &self.available, &mut state) {
@@ -240,6 +242,7 @@ impl Inbox {
         let mut state = self.state.lock();
         loop {
             if let Some(message) = state.next_message() {
+                pace::received(!state.messages.is_empty());
                 return Taken::Message(message);
             }
             if let Some(end) = &state.end {

@@ -65,6 +65,7 @@ mod local;
 mod machine;
 mod network;
 mod notes;
+mod pace;
 mod parameters;
 mod proof;
 mod socket;
@@ -76,6 +77,7 @@ mod tests;
 mod trace;
 mod vats;
 mod wire;
+mod writer;
 
 pub use address::{AddressParts, ConnectionId, EndpointAddress, EndpointId};
 pub use error::{

@@ -20,6 +20,8 @@
 //! step and its consequences one, and keeps events in order. Nothing that is done
 //! then waits for anybody.
 
+mod writing;
+
 use crate::KEPT;
 use capnp_threads_core::memory::GiveBack;
 use std::collections::HashMap;
@@ -35,9 +37,11 @@ use super::deadline::{self, Deadline};
 use super::error::{SendError, TrySendError, Unreached};
 use super::inbox::{Delivery, Ending, Entry, Inbox};
 use super::local::Local;
-use super::machine::{Connect, Dialled, HangUp, Held, Inbound, Output, Peer, Piece, Refusal};
+use super::machine::{Connect, Dialled, HangUp, Held, Inbound, Output, Peer, Refusal};
+use super::pace::Pace;
 use super::socket::Socket;
 use super::wire::{Control, DialectTerms, Terms};
+use writing::{InPlace, Pen};
 
 pub(super) struct Link {
     pub(super) address: EndpointAddress,
@@ -47,7 +51,7 @@ pub(super) struct Link {
     state: Mutex<State>,
     /// A dial was decided, or the peer was left, or came back.
     changed: Condvar,
-    /// There is something to write.
+    /// There is something for the writing thread to do, which may have the pen.
     work: Condvar,
     /// There is room for messages to send.
     room: Condvar,
@@ -55,6 +59,9 @@ pub(super) struct Link {
     resumed: Condvar,
     /// Bytes came since somebody last asked.
     pub(super) heard: Arc<AtomicBool>,
+    /// How many batches the writing thread was given.
+    #[cfg(test)]
+    batches: std::sync::atomic::AtomicUsize,
     /// The place that the peer occupies because it has dialled.
     place: Mutex<Option<Place>>,
 }
@@ -62,6 +69,7 @@ pub(super) struct Link {
 struct State {
     peer: Peer,
     socket: Option<Arc<Socket>>,
+    pen: Pen,
     inboxes: HashMap<u32, Arc<Inbox>>,
     /// The reader waits for the application.
     is_paused: bool,
@@ -90,6 +98,7 @@ impl Link {
         let state = State {
             peer,
             socket,
+            pen: Pen::Thread,
             inboxes: HashMap::new(),
             is_paused: false,
             senders: 0,
@@ -105,6 +114,8 @@ impl Link {
             room: Condvar::new(),
             resumed: Condvar::new(),
             heard: Arc::new(AtomicBool::new(false)),
+            #[cfg(test)]
+            batches: std::sync::atomic::AtomicUsize::new(0),
             place: Mutex::default(),
         })
     }
@@ -142,9 +153,7 @@ impl Link {
             self.perform(state, output);
         }
         self.count(state);
-        if state.peer.has_work() || state.peer.is_written() {
-            self.work.notify_one();
-        }
+        self.wake_writer(state);
         result
     }
 
@@ -198,7 +207,6 @@ impl Link {
                 self.resumed.notify_all();
             }
             Output::HangUp(how) => {
-                self.work.notify_one();
                 let Some(socket) = &state.socket else { return };
                 match how {
                     HangUp::Written => local.network.linger(socket),
@@ -337,13 +345,14 @@ impl Link {
 
 /// What the application does.
 impl Link {
-    /// Sends a message, waiting for room if `may_wait`.
+    /// Sends a message, waiting for room if `may_wait`. See Note [writing in place].
     pub(super) fn send(
         self: &Arc<Self>,
         lcid: u32,
         is_closed: &AtomicBool,
         message: Vec<u8>,
         may_wait: bool,
+        pace: Pace,
     ) -> Result<(), TrySendError> {
         let message = Arc::new(message);
         let limit = self.local.network.parameters.send_queue;
@@ -352,10 +361,15 @@ impl Link {
             if is_closed.load(Ordering::SeqCst) {
                 return Err(SendError::Closed.into());
             }
-            let outcome =
-                self.step_in(&mut state, |peer, _| peer.send(lcid, &message, limit.max(1)));
-            match outcome {
-                Ok(()) => return Ok(()),
+            let waited = state.peer.has_work();
+            match state.peer.send(lcid, &message, limit.max(1)) {
+                Ok(()) => {
+                    let pen = self.claim_pen(&mut state, waited, message.len(), pace);
+                    self.wake_writer(&state);
+                    drop(state);
+                    pen.into_iter().for_each(InPlace::write);
+                    return Ok(());
+                }
                 Err(Refusal::Full) if may_wait => {
                     state.senders += 1;
                     self.room.wait(&mut state);
@@ -463,26 +477,6 @@ impl Link {
 
     pub(super) fn broken(self: &Arc<Self>, reason: &(impl ToString + ?Sized)) {
         self.step(|peer, out| peer.broken(reason.to_string(), out));
-    }
-
-    /// Waits for something to write and moves it to `pieces`; `false` if there
-    /// will be nothing more.
-    pub(super) fn next_pieces(&self, budget: usize, pieces: &mut Vec<Piece>) -> bool {
-        let mut state = self.state.lock();
-        loop {
-            if state.peer.has_work() {
-                let now = self.local.network.now();
-                state.peer.take(budget, now, pieces);
-                if state.senders > 0 {
-                    self.room.notify_all();
-                }
-                return true;
-            }
-            if state.peer.is_written() {
-                return false;
-            }
-            self.work.wait(&mut state);
-        }
     }
 
     /// Whether the peer has left the registry, or is about to leave it.

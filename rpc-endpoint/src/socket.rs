@@ -16,6 +16,15 @@ use socket2::SockRef;
 /// The longest time that every system accepts for a read.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
+/// What became of bytes that were to be written without waiting.
+pub(super) enum AtOnce {
+    /// The system has all of them.
+    Everything,
+    /// So many were taken. (If these are all, they were encrypted and are not with the system
+    /// yet: a write of nothing, which waits, brings them there.)
+    Taken(usize),
+}
+
 /// One thread reads and another one writes. Any may shut it.
 pub(super) struct Socket {
     fd: Arc<OwnedFd>,
@@ -74,6 +83,16 @@ impl Socket {
         write_slices(&self.fd, slices)
     }
 
+    /// Writes as much as the system takes at once.
+    pub(super) fn write_now(&self, slices: &mut [IoSlice<'_>]) -> io::Result<AtOnce> {
+        #[cfg(feature = "tls")]
+        if let Some(stream) = self.tls.get() {
+            let (count, is_everything) = stream.write_now(slices)?;
+            return Ok(if is_everything { AtOnce::Everything } else { AtOnce::Taken(count) });
+        }
+        write_slices_now(&self.fd, slices)
+    }
+
     /// Tells the peer that nothing more is written.
     pub(super) fn finish(&self) -> io::Result<()> {
         #[cfg(feature = "tls")]
@@ -130,12 +149,40 @@ fn write_slices(socket: &OwnedFd, mut slices: &mut [IoSlice<'_>]) -> io::Result<
         if slices.is_empty() {
             return Ok(());
         }
-        let batch = &slices[..slices.len().min(MAX_SLICES)];
-        let mut ancillary = SendAncillaryBuffer::default();
-        match rustix::net::sendmsg(socket, batch, &mut ancillary, SEND_FLAGS) {
+        match send(socket, slices, SEND_FLAGS) {
             Ok(count) => IoSlice::advance_slices(&mut slices, count),
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+fn write_slices_now(socket: &OwnedFd, mut slices: &mut [IoSlice<'_>]) -> io::Result<AtOnce> {
+    let flags = SEND_FLAGS.union(SendFlags::DONTWAIT);
+    let mut taken = 0;
+    loop {
+        IoSlice::advance_slices(&mut slices, 0);
+        if slices.is_empty() {
+            return Ok(AtOnce::Everything);
+        }
+        match send(socket, slices, flags) {
+            Ok(count) => {
+                taken += count;
+                IoSlice::advance_slices(&mut slices, count);
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::AGAIN) => return Ok(AtOnce::Taken(taken)),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Sends some of the slices.
+fn send(
+    socket: &OwnedFd,
+    slices: &[IoSlice<'_>],
+    flags: SendFlags,
+) -> Result<usize, rustix::io::Errno> {
+    let batch = &slices[..slices.len().min(MAX_SLICES)];
+    rustix::net::sendmsg(socket, batch, &mut SendAncillaryBuffer::default(), flags)
 }

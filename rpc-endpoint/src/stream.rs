@@ -2,23 +2,17 @@
 
 use crate::KEPT;
 use capnp_threads_core::memory::GiveBack;
-use std::io::{self, BufReader, IoSlice, Read};
+use std::collections::HashMap;
+use std::io::{self, BufReader, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::{collections::HashMap, mem};
 
 use super::deadline::Deadline;
 use super::link::Link;
-use super::machine::Piece;
 use super::parameters::Dialect;
 use super::socket::Socket;
 use super::wire::{self, Control, Header, WireError};
-
-/// How many bytes are written before looking for something more urgent.
-const BUDGET: usize = 128 << 10;
-
-/// Messages up to this length are copied to be written together.
-const SHORT: usize = 4 << 10;
+use super::writer::Writer;
 
 /// The reading side of a socket.
 pub(super) struct Input {
@@ -122,11 +116,11 @@ fn read_all(
     Ok(())
 }
 
-fn write_all(link: &Arc<Link>, dialect: Dialect, socket: &Socket) {
-    let mut output = Output::default();
-    let mut pieces = Vec::new();
-    while link.next_pieces(BUDGET, &mut pieces) {
-        if let Err(error) = output.write(dialect, socket, &mem::take(&mut pieces)) {
+fn write_all(link: &Arc<Link>, dialect: Dialect, socket: &Arc<Socket>) {
+    let mut writer = Box::new(Writer::new(dialect, socket.clone()));
+    while let Some(next) = link.next_batch(writer) {
+        writer = next;
+        if let Err(error) = writer.write_all() {
             link.broken(&error);
             socket.shut();
             return;
@@ -136,57 +130,5 @@ fn write_all(link: &Arc<Link>, dialect: Dialect, socket: &Socket) {
     // socket.
     if socket.finish().is_err() {
         socket.shut();
-    }
-}
-
-/// The memory, in bytes, that a link keeps between batches.
-const KEPT_BYTES: usize = 16 << 10;
-
-/// Gathers pieces for as few calls of the system as possible.
-#[derive(Default)]
-struct Output {
-    /// Everything but long messages.
-    bytes: Vec<u8>,
-    /// After how many of `bytes` which piece is inserted.
-    long: Vec<(usize, usize)>,
-}
-
-impl Output {
-    fn write(&mut self, dialect: Dialect, socket: &Socket, pieces: &[Piece]) -> io::Result<()> {
-        for (index, piece) in pieces.iter().enumerate() {
-            match piece {
-                Piece::Reply(reply) => self.bytes.extend_from_slice(reply),
-                Piece::Control(control) => {
-                    Header::Control(*control).encode(dialect, &mut self.bytes);
-                }
-                Piece::Data { lcid, more, message, range } => {
-                    // The machine lets no longer message through.
-                    let length = u32::try_from(range.len()).unwrap_or(u32::MAX);
-                    let header = Header::Data { lcid: *lcid, length, more: *more };
-                    header.encode(dialect, &mut self.bytes);
-                    if range.len() <= SHORT {
-                        self.bytes.extend_from_slice(&message[range.clone()]);
-                    } else {
-                        self.long.push((self.bytes.len(), index));
-                    }
-                }
-            }
-        }
-        let mut slices = Vec::with_capacity(2 * self.long.len() + 1);
-        let mut start = 0;
-        for (end, index) in &self.long {
-            slices.push(IoSlice::new(&self.bytes[start..*end]));
-            if let Piece::Data { message, range, .. } = &pieces[*index] {
-                slices.push(IoSlice::new(&message[range.clone()]));
-            }
-            start = *end;
-        }
-        slices.push(IoSlice::new(&self.bytes[start..]));
-        let written = socket.write_all(&mut slices);
-        self.bytes.clear();
-        self.bytes.shrink_to(KEPT_BYTES);
-        self.long.clear();
-        self.long.give_back(KEPT);
-        written
     }
 }

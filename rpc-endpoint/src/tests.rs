@@ -16,6 +16,7 @@ mod originals;
 mod raw;
 mod scripts;
 mod vats;
+mod writing;
 
 use std::time::{Duration, Instant};
 

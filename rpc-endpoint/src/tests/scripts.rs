@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use super::keys::{key, keyed};
 use super::*;
+use crate::pace::Pace;
 use crate::trace::{Dice, Trace};
 
 /// The message with which a test tells itself that everything before it came.
@@ -87,7 +88,10 @@ impl World {
     fn send_value(&mut self, which: usize, value: u64) {
         let padding = if self.dice.one_in(10) { self.dice.below(200 << 10) } else { 0 };
         let (key, connection) = &self.open[which];
-        match connection.send(&[&value.to_be_bytes(), &vec![7; padding]]) {
+        let pace = if value.is_multiple_of(2) { Pace::Last } else { Pace::Unknown };
+        let mut message = value.to_be_bytes().to_vec();
+        message.resize(message.len() + padding, 7);
+        match connection.send_at(message, pace) {
             Ok(()) => self.trace.sent(key, value),
             Err(error) => assert!(self.is_disturbed, "{error}"),
         }

@@ -16,6 +16,7 @@ use super::places::Place;
 use super::session::Session;
 use crate::deadline::Deadline;
 use crate::handle::{Connection, Incoming, IncomingError};
+use crate::pace::Pace;
 
 /// The most that is sent as one message of the endpoint, in bytes.
 const LARGEST_PIECE: usize = 64 << 10;
@@ -165,7 +166,7 @@ impl MessageWriter for Writer {
     }
 
     fn declare_idle(&mut self) -> Result<(), TransportError> {
-        self.session.ours()?.send_vec(Vec::new()).map_err(io::Error::from)?;
+        self.session.ours()?.send_at(Vec::new(), Pace::Last).map_err(io::Error::from)?;
         Ok(())
     }
 
@@ -186,14 +187,14 @@ impl Write for Pieces {
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let piece = gather(slices);
+        let (piece, pace) = gather(slices);
         let count = piece.len();
         if count > 0 {
             let ours = match &self.ours {
                 Some(ours) => ours,
                 None => self.ours.insert(self.session.ours()?),
             };
-            ours.send_vec(piece)?;
+            ours.send_at(piece, pace)?;
         }
         Ok(count)
     }
@@ -210,21 +211,24 @@ impl Pieces {
             self.ours = self.session.ours_now();
         }
         let Some(ours) = &self.ours else { return Err(io::ErrorKind::WouldBlock.into()) };
-        let piece = gather(slices);
-        ours.try_send(&[&piece])?;
-        Ok(piece.len())
+        let (piece, pace) = gather(slices);
+        let count = piece.len();
+        ours.try_send_at(piece, pace)?;
+        Ok(count)
     }
 }
 
-/// As much of the slices as is sent in one message.
-fn gather(slices: &[IoSlice<'_>]) -> Vec<u8> {
+/// As much of the slices as is sent in one message. Whoever writes has gathered what is to be
+/// written, and a message without everything is not the last.
+fn gather(slices: &[IoSlice<'_>]) -> (Vec<u8>, Pace) {
     let total: usize = slices.iter().map(|slice| slice.len()).sum();
     let mut piece = Vec::with_capacity(total.min(LARGEST_PIECE));
     for slice in slices {
         let room = LARGEST_PIECE - piece.len();
         piece.extend_from_slice(&slice[..room.min(slice.len())]);
     }
-    piece
+    let pace = if piece.len() < total { Pace::Busy } else { Pace::Last };
+    (piece, pace)
 }
 
 impl Drop for Pieces {

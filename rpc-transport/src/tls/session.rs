@@ -374,6 +374,13 @@ impl Bytes {
         writer.flush()
     }
 
+    /// As much as goes without waiting; and whether that was everything.
+    pub(super) fn write_now(&self, slices: &[IoSlice<'_>]) -> io::Result<(usize, bool)> {
+        let length: usize = slices.iter().map(|slice| slice.len()).sum();
+        let count = self.0.send_some(slices)?;
+        Ok((count, count == length && self.0.is_everything_sent()))
+    }
+
     pub(super) fn finish(&self) -> io::Result<()> {
         self.0.finish()
     }

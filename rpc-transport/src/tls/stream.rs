@@ -57,6 +57,16 @@ impl Stream {
         self.bytes.write_all(slices)
     }
 
+    /// Writes as much as the system takes at once. Returns how many bytes were taken, and
+    /// whether the system has everything. What was taken and encrypted, but is not with the
+    /// system yet, goes there with the next write, if only of nothing.
+    ///
+    /// # Errors
+    /// The stream is broken.
+    pub fn write_now(&self, slices: &[IoSlice<'_>]) -> io::Result<(usize, bool)> {
+        self.bytes.write_now(slices)
+    }
+
     /// Tells the peer that nothing more is written. Waits until the system has taken it.
     ///
     /// # Errors

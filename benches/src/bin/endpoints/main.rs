@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use benches::cli::positive;
 use benches::endpoints::{
-    Carrier, Echo, LONG, SIZES, beside_a_long_message, many_connections, throughput,
+    Carrier, Echo, LONG, SIZES, beside_a_long_message, echoes, many_connections, throughput,
 };
 use benches::figures::Line;
 use benches::table::{Table, median};
@@ -25,6 +25,9 @@ const COST: &str = "--cost-of-connections";
 
 /// How many connections are opened to see what one costs.
 const MANY: usize = 10_000;
+
+/// How many threads send at once, where several do.
+const THREADS: usize = 8;
 
 /// How many long messages go while short ones are sent.
 const LONG_MESSAGES: usize = 8;
@@ -84,9 +87,17 @@ fn measure(options: &Options) -> Result<()> {
     for size in SIZES {
         let name = format!("throughput_{}_MBps", readable(size));
         in_turns(&mut table, options, &name, &Carrier::ALL, |carrier| {
-            Ok(throughput(carrier, size, options.time)? / 1e6)
+            Ok(throughput(carrier, size, 1, options.time)? / 1e6)
         })?;
     }
+    let name = format!("throughput_8B_from_{THREADS}_MBps");
+    in_turns(&mut table, options, &name, &Carrier::ALL, |carrier| {
+        Ok(throughput(carrier, 8, THREADS, options.time)? / 1e6)
+    })?;
+    let name = format!("echoes_8B_of_{THREADS}_per_s");
+    in_turns(&mut table, options, &name, &Carrier::ALL, |carrier| {
+        echoes(carrier, THREADS, options.time)
+    })?;
     println!("{table}");
 
     let mut table = Table::new("beside", Carrier::ALL.iter().map(Carrier::to_string).collect());
