@@ -11,8 +11,9 @@ use super::deadline::Deadline;
 use super::link::Link;
 use super::network::Shared;
 use super::parameters::Dialect;
+use super::reader::Input;
 use super::socket::Socket;
-use super::stream::{self, Input};
+use super::stream;
 use super::wire::{self, Hello, Introduction, Reply, WireError};
 
 /// The number of handshakes that one socket may begin. After one in an unknown version

@@ -14,8 +14,9 @@ use super::error::{ConnectErrorCode, Unreached};
 use super::link::Link;
 use super::machine::Dialled;
 use super::parameters::Dialect;
+use super::reader::Input;
 use super::socket::Socket;
-use super::stream::{self, Input};
+use super::stream;
 use super::wire::{self, DialectTerms, Hello, Reply, WireError};
 
 /// Dials on a thread of its own, which then serves the socket.

@@ -178,7 +178,9 @@ impl Endpoint {
         if !self.is_ours() {
             return Err(ReceiveError::Forked);
         }
-        while let Some(entry) = self.local.events.pop(deadline)? {
+        while let Some(entry) =
+            self.local.events.pop(deadline, Some(&self.local), || self.local.only_link())?
+        {
             // What a claimant gets is skipped.
             if let Some(event) = self.local.event(entry) {
                 return Ok(Some(event));

@@ -1,17 +1,20 @@
 //! Where what arrived waits until the application takes it.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::sync::Arc;
 
 use crate::KEPT;
 use capnp_threads_core::memory::GiveBack;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::address::{ConnectionId, EndpointAddress};
 use super::deadline::{self, Deadline};
 use super::error::ReceiveError;
-use super::link::Link;
+use super::link::{Guest, Link};
+use super::local::{Local, Waiting};
 use super::pace;
+use super::standby::{Guests, Polled};
 
 /// What waits at one endpoint, in order.
 #[derive(Default)]
@@ -27,6 +30,14 @@ struct EventsState {
     is_finished: bool,
     /// The last entry was taken.
     is_over: bool,
+    guests: Guests,
+}
+
+impl EventsState {
+    fn called(&self, available: &Condvar) {
+        available.notify_one();
+        self.guests.call();
+    }
 }
 
 /// Something that waits. A message waits in the inbox of its connection; here is
@@ -46,16 +57,16 @@ impl Events {
         let mut state = self.state.lock();
         if !state.is_finished {
             state.queue.push_back(entry);
-            self.available.notify_one();
+            state.called(&self.available);
         }
     }
 
     /// Adds the last entry.
     pub(super) fn finish(&self) {
         let mut state = self.state.lock();
-        if !std::mem::replace(&mut state.is_finished, true) {
+        if !mem::replace(&mut state.is_finished, true) {
             state.queue.push_back(Entry::EndpointClosed);
-            self.available.notify_one();
+            state.called(&self.available);
         }
     }
 
@@ -66,13 +77,21 @@ impl Events {
 
     /// Forgets what nobody will take.
     pub(super) fn clear(&self) {
-        let forgotten = std::mem::take(&mut self.state.lock().queue);
+        let forgotten = mem::take(&mut self.state.lock().queue);
         // What it refers to may be dropped with it, outside of the lock.
         drop(forgotten);
     }
 
-    /// Waits for the next entry; `None` if there was none in time.
-    pub(super) fn pop(&self, deadline: Deadline) -> Result<Option<Entry>, ReceiveError> {
+    /// Waits for the next entry; `None` if there was none in time. Reads meanwhile from the
+    /// socket of the link that `link` names, if any: Note [reading in turns]. Without `local`, the
+    /// endpoint, it is not counted as waiting, and what comes may be late.
+    pub(super) fn pop(
+        &self,
+        deadline: Deadline,
+        local: Option<&Arc<Local>>,
+        link: impl Fn() -> Option<Arc<Link>>,
+    ) -> Result<Option<Entry>, ReceiveError> {
+        let mut attendance = Attendance::Undecided(local);
         let mut state = self.state.lock();
         loop {
             if state.is_over {
@@ -83,11 +102,18 @@ impl Events {
                 if let Entry::EndpointClosed = entry {
                     state.is_over = true;
                     self.available.notify_all();
+                    state.guests.call();
                 }
                 pace::received(!state.queue.is_empty());
                 return Ok(Some(entry));
             }
-            if !deadline::wait(deadline, &self.available, &mut state) {
+            if !attendance.wait(
+                deadline,
+                &self.available,
+                &mut state,
+                |state| &mut state.guests,
+                &link,
+            ) {
                 return Ok(None);
             }
         }
@@ -108,6 +134,7 @@ struct InboxState {
     messages: VecDeque<Vec<u8>>,
     owner: Owner,
     end: Option<Ending>,
+    guests: Guests,
     /// The end needs a place among the endpoint's events whoever the owner is.
     announces_end: bool,
 }
@@ -167,6 +194,7 @@ impl Inbox {
             messages: VecDeque::new(),
             owner: Owner::Receiver,
             end: None,
+            guests: Guests::default(),
             announces_end: false,
         };
         Arc::new(Inbox {
@@ -203,12 +231,15 @@ impl Inbox {
 
     /// Makes the claimant get this end after what has arrived.
     pub(super) fn fail(&self, end: Ending) {
-        self.state.lock().end.get_or_insert(end);
+        let mut state = self.state.lock();
+        state.end.get_or_insert(end);
         self.available.notify_all();
+        state.guests.call();
     }
 
     fn delivery(&self, state: &InboxState) -> Delivery {
         self.available.notify_one();
+        state.guests.call();
         match state.owner {
             Owner::Receiver => Delivery::Announce,
             Owner::Claimant => Delivery::Direct,
@@ -239,6 +270,8 @@ impl Inbox {
 
     /// Waits for what the claimant gets next.
     pub(super) fn take(&self, deadline: Deadline) -> Taken {
+        let link = || self.link.clone();
+        let mut attendance = Attendance::Undecided(self.link.as_ref().map(|link| &link.local));
         let mut state = self.state.lock();
         loop {
             if let Some(message) = state.next_message() {
@@ -249,7 +282,13 @@ impl Inbox {
                 self.available.notify_all();
                 return Taken::End(end.clone());
             }
-            if !deadline::wait(deadline, &self.available, &mut state) {
+            if !attendance.wait(
+                deadline,
+                &self.available,
+                &mut state,
+                |state| &mut state.guests,
+                &link,
+            ) {
                 return Taken::TimedOut;
             }
         }
@@ -262,7 +301,8 @@ impl Inbox {
             let mut state = self.state.lock();
             state.owner = Owner::Nobody;
             state.end.get_or_insert(Ending::Closed);
-            std::mem::take(&mut state.messages)
+            state.guests.call();
+            mem::take(&mut state.messages)
         };
         self.available.notify_all();
         for message in messages {
@@ -281,5 +321,65 @@ impl Inbox {
         if let Some(link) = &self.link {
             link.event_taken();
         }
+    }
+}
+
+/// What a thread does while it waits.
+enum Attendance<'a> {
+    /// It was not decided yet.
+    Undecided(Option<&'a Arc<Local>>),
+    /// It reads.
+    Guest(Guest),
+    /// It sleeps until somebody else brings something. It is counted if that comes from a peer.
+    Sleeper { _waiting: Option<Waiting> },
+}
+
+impl Attendance<'_> {
+    /// Waits for something to change, by reading if this thread can; `false` if the deadline has
+    /// passed. The lock is released meanwhile, and perhaps before anything changes.
+    ///
+    /// The turn is taken, and given back, without the lock: it has a lock of its own.
+    fn wait<S>(
+        &mut self,
+        deadline: Deadline,
+        available: &Condvar,
+        state: &mut MutexGuard<'_, S>,
+        guests: impl Fn(&mut S) -> &mut Guests,
+        link: &impl Fn() -> Option<Arc<Link>>,
+    ) -> bool {
+        match self {
+            Attendance::Undecided(local) => {
+                if deadline.has_passed() {
+                    return false;
+                }
+                let local = *local;
+                *self =
+                    MutexGuard::unlocked(state, || match link().and_then(|link| link.guest()) {
+                        Some(guest) => Attendance::Guest(guest),
+                        None => Attendance::Sleeper { _waiting: local.map(Local::begin_waiting) },
+                    });
+            }
+            Attendance::Guest(guest) => {
+                guests(state).add(guest.bell());
+                let polled = MutexGuard::unlocked(state, || guest.wait(deadline));
+                // What it brings itself needs no bell.
+                guests(state).remove(guest.bell());
+                let goes_on = match polled {
+                    Polled::Readable => MutexGuard::unlocked(state, || guest.read()),
+                    Polled::Called if deadline.has_passed() => return false,
+                    Polled::Called => true,
+                    Polled::Unable => false,
+                };
+                if !goes_on {
+                    let local = guest.link().local.clone();
+                    MutexGuard::unlocked(state, || {
+                        let counted = local.begin_waiting();
+                        *self = Attendance::Sleeper { _waiting: Some(counted) };
+                    });
+                }
+            }
+            Attendance::Sleeper { .. } => return deadline::wait(deadline, available, state),
+        }
+        true
     }
 }

@@ -68,7 +68,9 @@ mod notes;
 mod pace;
 mod parameters;
 mod proof;
+mod reader;
 mod socket;
+mod standby;
 mod stream;
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@
 //! 2. a shard of a registry (the endpoints of a network, the links and the
 //!    claims of an endpoint). No reference into a registry outlives the statement
 //!    that made it, so that no link is ever locked under a shard.
-//! 3. one of these, which are leaves: the events of an endpoint, an inbox, the
+//! 3. one of these, which are leaves: the turn to read, the events of an endpoint, an inbox, the
 //!    sockets that linger or are half open, what encrypts a socket, the places of peers that have dialled, the
 //!    count of threads.
 //!
@@ -20,7 +20,10 @@
 //! step and its consequences one, and keeps events in order. Nothing that is done
 //! then waits for anybody.
 
+mod reading;
 mod writing;
+
+pub(super) use reading::Guest;
 
 use crate::KEPT;
 use capnp_threads_core::memory::GiveBack;
@@ -39,8 +42,10 @@ use super::inbox::{Delivery, Ending, Entry, Inbox};
 use super::local::Local;
 use super::machine::{Connect, Dialled, HangUp, Held, Inbound, Output, Peer, Refusal};
 use super::pace::Pace;
+use super::reader::Progress;
 use super::socket::Socket;
 use super::wire::{Control, DialectTerms, Terms};
+use reading::Reading;
 use writing::{InPlace, Pen};
 
 pub(super) struct Link {
@@ -57,6 +62,7 @@ pub(super) struct Link {
     room: Condvar,
     /// There is room for messages to receive.
     resumed: Condvar,
+    reading: Reading,
     /// Bytes came since somebody last asked.
     pub(super) heard: Arc<AtomicBool>,
     /// How many batches the writing thread was given.
@@ -113,6 +119,7 @@ impl Link {
             work: Condvar::new(),
             room: Condvar::new(),
             resumed: Condvar::new(),
+            reading: Reading::default(),
             heard: Arc::new(AtomicBool::new(false)),
             #[cfg(test)]
             batches: std::sync::atomic::AtomicUsize::new(0),
@@ -244,6 +251,7 @@ impl Link {
                 Connect::Gone => return Ok(None),
                 Connect::Refused(error) => return Err(error),
                 Connect::Wait => {
+                    let _waiting = self.local.begin_waiting();
                     if !deadline::wait(deadline, &self.changed, &mut state) {
                         return Err(Unreached::timeout());
                     }
@@ -372,6 +380,7 @@ impl Link {
                 }
                 Err(Refusal::Full) if may_wait => {
                     state.senders += 1;
+                    let _waiting = self.local.begin_waiting();
                     self.room.wait(&mut state);
                     state.senders -= 1;
                 }
@@ -429,15 +438,23 @@ impl Link {
 
 /// What the threads of the socket do.
 impl Link {
-    /// Waits until more may be read; `false` if nothing more is wanted.
-    pub(super) fn may_read(&self) -> bool {
+    /// Why nothing more is to be read now. Waits for the application before if `waits`.
+    pub(super) fn stop_of_reading(&self, waits: bool) -> Option<Progress> {
         let mut state = self.state.lock();
         while state.peer.must_pause() {
+            if !waits {
+                return Some(Progress::Paused);
+            }
             state.is_paused = true;
             self.resumed.wait(&mut state);
             state.is_paused = false;
         }
-        !state.peer.is_cut()
+        state.peer.is_cut().then_some(Progress::Over)
+    }
+
+    /// Waits until more may be read.
+    fn wait_to_read(&self) {
+        let _ = self.stop_of_reading(true);
     }
 
     pub(super) fn control(self: &Arc<Self>, control: Control) {

@@ -4,7 +4,7 @@ use crate::KEPT;
 use capnp_threads_core::memory::GiveBack;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -36,10 +36,24 @@ pub(super) struct Local {
     pub(super) claimable: Claimable,
     pub(super) events: Events,
     is_closed: AtomicBool,
+    /// How many threads wait for something that a peer may bring, and do not read.
+    waiting: AtomicUsize,
+    /// A guest has left, perhaps with the standby of its link disarmed, since a thread looked
+    /// last that began to wait.
+    pub(super) is_unarmed: AtomicBool,
     /// Numbers links from 1.
     next_link: AtomicU32,
     /// Connections to itself.
     own: Mutex<Own>,
+}
+
+/// A thread that waits and does not read.
+pub(super) struct Waiting(Arc<Local>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 #[derive(Default)]
@@ -60,6 +74,8 @@ impl Local {
             claimable: Claimable::default(),
             events: Events::default(),
             is_closed: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
+            is_unarmed: AtomicBool::new(false),
             next_link: AtomicU32::new(1),
             own: Mutex::new(Own::default()),
         })
@@ -198,6 +214,35 @@ impl Local {
 
     pub(super) fn links(&self) -> Vec<Arc<Link>> {
         self.links.iter().map(|entry| entry.value().clone()).collect()
+    }
+
+    // Note [waiting beside guests]
+    //
+    // A thread that waits and does not read is counted before it looks at the flag that a guest
+    // has left, and a guest sets the flag before it looks at the count. So one of the two arms.
+    // The guest does all this, and makes the turn free, under the lock of the turn, under which
+    // the other thread finds out whether there is something to arm.
+
+    /// A thread is about to wait for what a peer may bring, and does not read. See Note
+    /// [reading in turns].
+    pub(super) fn begin_waiting(self: &Arc<Self>) -> Waiting {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        if self.is_unarmed.swap(false, Ordering::SeqCst) {
+            self.links().iter().for_each(|link| link.arm());
+        }
+        Waiting(self.clone())
+    }
+
+    /// Whether a thread waits that does not read.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) > 0
+    }
+
+    /// The link, if there is one and no other.
+    pub(super) fn only_link(&self) -> Option<Arc<Link>> {
+        let mut links = self.links.iter();
+        let only = links.next()?.value().clone();
+        links.next().is_none().then_some(only)
     }
 
     pub(super) fn is_closed(&self) -> bool {

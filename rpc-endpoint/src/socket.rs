@@ -10,7 +10,7 @@ use std::time::Duration;
 
 #[cfg(feature = "tls")]
 use capnp_threads_transport::tls;
-use rustix::net::{SendAncillaryBuffer, SendFlags};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 use socket2::SockRef;
 
 /// The longest time that every system accepts for a read.
@@ -67,6 +67,24 @@ impl Socket {
             }
             error => error,
         })
+    }
+
+    /// Reads what is there.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] if that is nothing. Not for a socket that is encrypted.
+    pub(super) fn read_now(&self, room: &mut [u8]) -> io::Result<usize> {
+        let received = rustix::net::recv(&self.fd, room, RecvFlags::DONTWAIT);
+        Ok(received.map(|(count, _)| count)?)
+    }
+
+    /// Whether it is readable just when there is something to read.
+    pub(super) fn can_be_polled(&self) -> bool {
+        #[cfg(feature = "tls")]
+        if self.tls.get().is_some() {
+            return false;
+        }
+        true
     }
 
     /// Reads without a time wait for any time from now on.

@@ -1,51 +1,18 @@
 //! The two threads of a socket.
 
-use crate::KEPT;
-use capnp_threads_core::memory::GiveBack;
-use std::collections::HashMap;
-use std::io::{self, BufReader, Read};
+use std::io::BufReader;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::deadline::Deadline;
 use super::link::Link;
 use super::parameters::Dialect;
+use super::reader::{Input, Reader};
 use super::socket::Socket;
-use super::wire::{self, Control, Header, WireError};
 use super::writer::Writer;
-
-/// The reading side of a socket.
-pub(super) struct Input {
-    socket: Arc<Socket>,
-    /// When reads begin to fail.
-    deadline: Deadline,
-    heard: Option<Arc<AtomicBool>>,
-}
-
-impl Input {
-    /// To be used in a handshake.
-    pub(super) fn until(socket: Arc<Socket>, deadline: Deadline) -> BufReader<Self> {
-        let input = Input { socket, deadline, heard: None };
-        BufReader::with_capacity(64 << 10, input)
-    }
-}
-
-impl Read for Input {
-    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        let count = self.socket.read(room, self.deadline.remaining())?;
-        if let Some(heard) = &self.heard
-            && count > 0
-        {
-            heard.store(true, Ordering::SeqCst);
-        }
-        Ok(count)
-    }
-}
 
 /// Serves a socket whose handshake is done, until it has ended. Starts the
 /// writing thread and is the reading one.
-pub(super) fn serve(link: &Arc<Link>, dialect: Dialect, mut input: BufReader<Input>) {
-    let socket = input.get_ref().socket.clone();
+pub(super) fn serve(link: &Arc<Link>, dialect: Dialect, input: BufReader<Input>) {
+    let socket = input.get_ref().socket().clone();
     if dialect == Dialect::Multiplexed {
         keep_little_in_the_system(&socket);
     }
@@ -56,10 +23,10 @@ pub(super) fn serve(link: &Arc<Link>, dialect: Dialect, mut input: BufReader<Inp
     if let Err(error) = started {
         link.broken(&format!("there is no thread for the socket: {error}"));
     }
-    input.get_mut().deadline = Deadline::NEVER;
-    input.get_mut().heard = Some(link.heard.clone());
+    let mut reader = Reader::new(dialect, input, link);
+    reader.wait(true);
     let outcome = match socket.forget_time() {
-        Ok(()) => read_all(link, dialect, &mut input),
+        Ok(()) => link.read_all(reader, &socket),
         Err(error) => Err(error.into()),
     };
     match outcome {
@@ -80,40 +47,6 @@ fn keep_little_in_the_system(socket: &Socket) {
     {
         let _ = socket;
     }
-}
-
-fn read_all(
-    link: &Arc<Link>,
-    dialect: Dialect,
-    input: &mut BufReader<Input>,
-) -> Result<(), WireError> {
-    // Incomplete messages by their connection.
-    let mut started: HashMap<u32, Vec<u8>> = HashMap::new();
-    while link.may_read() {
-        match wire::read_header(input, dialect)? {
-            None => return Ok(()),
-            Some(Header::Control(control)) => {
-                if let Control::Close { lcid } = control {
-                    started.remove(&lcid);
-                    started.give_back(KEPT);
-                }
-                link.control(control);
-            }
-            Some(Header::Data { lcid, length, more }) => {
-                if !link.data(lcid, length, more) {
-                    io::copy(&mut input.take(length.into()), &mut io::sink())?;
-                } else if more {
-                    wire::read_payload(input, length, started.entry(lcid).or_default())?;
-                } else {
-                    let mut message = started.remove(&lcid).unwrap_or_default();
-                    started.give_back(KEPT);
-                    wire::read_payload(input, length, &mut message)?;
-                    link.deliver(lcid, message);
-                }
-            }
-        }
-    }
-    Ok(())
 }
 
 fn write_all(link: &Arc<Link>, dialect: Dialect, socket: &Arc<Socket>) {

@@ -14,6 +14,7 @@ mod limits;
 mod multiplexed;
 mod originals;
 mod raw;
+mod reading;
 mod scripts;
 mod vats;
 mod writing;

@@ -17,7 +17,7 @@ use socket2::SockRef;
 const PLENTY: u32 = 1 << 30;
 
 /// The only peer.
-fn link(endpoint: &Endpoint) -> Arc<Link> {
+pub(super) fn link(endpoint: &Endpoint) -> Arc<Link> {
     let mut links = endpoint.local().links();
     assert_eq!(links.len(), 1);
     links.remove(0)
@@ -28,11 +28,10 @@ fn wait_until_idle(link: &Link) {
     until(|| link.is_idle());
 }
 
-/// A peer without keys that dials, and to which one connection is open.
-fn peer(dialect: Dialect, here: &Endpoint) -> (Raw, Connection) {
+/// A peer without keys that dials.
+pub(super) fn dial_in(dialect: Dialect, here: &Endpoint, from: &EndpointAddress) -> Raw {
     let mut raw = Raw::dial(here.address());
     if dialect == Dialect::Multiplexed {
-        let from = greater();
         let from = from.as_str().as_bytes();
         let length = u32::try_from(from.len()).unwrap();
         raw.words(&[0x4d55_0001, 8 + length + 24, 0, length]);
@@ -41,8 +40,14 @@ fn peer(dialect: Dialect, here: &Endpoint) -> (Raw, Connection) {
         raw.expect_words(&[0, 24]);
         raw.read(24);
     } else {
-        raw.introduce(dialect, &greater(), here.address());
+        raw.introduce(dialect, from, here.address());
     }
+    raw
+}
+
+/// One to which one connection is open.
+fn peer(dialect: Dialect, here: &Endpoint) -> (Raw, Connection) {
+    let mut raw = dial_in(dialect, here, &greater());
     let connection = here.connect(&greater(), ConnectHints::new()).unwrap();
     raw.expect_words(&[0, 1024]);
     wait_until_idle(&link(here));

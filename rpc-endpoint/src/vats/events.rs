@@ -20,8 +20,10 @@ const MAX_WRONG: usize = 16;
 impl Shared {
     /// The thread that receives them.
     pub(super) fn receive_events(self: &Arc<Self>) {
-        // Ends with the endpoint.
-        while let Ok(Some(entry)) = self.endpoint.local().events.pop(Deadline::NEVER) {
+        // Ends with the endpoint. What sessions wait for is more, and more urgent, so reading is
+        // left to them.
+        let local = self.endpoint.local();
+        while let Ok(Some(entry)) = local.events.pop(Deadline::NEVER, None, || None) {
             match entry {
                 Entry::Opened(inbox) => inbox.event_taken(),
                 Entry::Message(inbox) => {
