@@ -136,12 +136,14 @@ impl fmt::Debug for Charge {
 }
 
 /// Places for a number of things at once.
+#[derive(Debug)]
 pub(crate) struct Places {
     most: usize,
     taken: AtomicUsize,
 }
 
 /// The place of one thing, until this is dropped.
+#[derive(Debug)]
 pub(crate) struct Place(Arc<Places>);
 
 impl Places {

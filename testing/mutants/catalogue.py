@@ -637,14 +637,14 @@ mutant(
     "vine-not-taken-back",
     "handoff/provide.rs",
     "what is provided stays with the host when the vine is gone",
-    "<<<Arc::clone(&self.at).not_needed(id);>>>",
-    "let _ = id;",
+    "<<<Arc::clone(&self.at).not_needed(*id, place);>>>",
+    "let _ = (id, place);",
 )
 mutant(
     "provide-not-finished",
     "handoff/introducing.rs",
     "the host is not told that a vine is gone",
-    "<<<self.follow(Follower::Finish(id));>>>",
+    "<<<self.follow(Follower::Finish(id, place));>>>",
 )
 mutant(
     "provision-not-taken-back",

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use super::question;
 use super::{Machine, Txn};
+use crate::budget::Place;
 use crate::cap::effects::{self, Effect, LockScope};
 use crate::error::Error;
 use crate::ids::{ImportId, QuestionId, Serial};
@@ -30,7 +31,8 @@ use crate::wire;
 pub(crate) enum Released {
     Import(ImportId),
     Question(QuestionId, Serial),
-    Provide(QuestionId),
+    /// With its place among what may be provided.
+    Provide(QuestionId, Place),
 }
 
 impl Machine {
@@ -66,7 +68,7 @@ impl Txn<'_> {
             match released {
                 Released::Import(id) => self.import_released(id),
                 Released::Question(id, serial) => self.question_released(id, serial),
-                Released::Provide(id) => self.provide_released(id),
+                Released::Provide(id, place) => self.provide_released(id, place),
             }
         }
     }

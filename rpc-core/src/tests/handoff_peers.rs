@@ -183,6 +183,34 @@ fn no_more_is_introduced_than_a_share_of_what_is_allowed() {
     }
 }
 
+/// As long as a host has not shown what it knows, it is not told what is taken back: to it, that
+/// is still provided.
+#[test]
+fn what_is_taken_back_counts_until_the_host_is_told() {
+    let (mut vat, bob) = introducer(limits(), Limits { provisions: 2, ..limits() });
+    let (recipient, host) = (vat.recipient, vat.introducer);
+    let mut names = Vec::new();
+    for question in 1..=3 {
+        vat.send(recipient, raw::call(question, raw::on(0), 1, &[]));
+        names.extend(vat.sent(recipient));
+        vat.send(recipient, raw::finish(question, true));
+    }
+    let third = |question| format!("return {question} results (1) [thirdPartyHosted 1]");
+    let through = "return 3 results (1) [senderHosted 1]".to_owned();
+    assert_eq!(names, [third(1), third(2), through]);
+    let provides = ["provide 2147483648 on 5", "provide 2147483649 on 5"];
+    let told = vat.sent(host);
+    assert_eq!([&*told[0], &*told[3]], provides, "{told:?}");
+    assert_eq!(told[1..3], ["bootstrap 0", "finish 0 releaseResultCaps"]);
+    vat.send(host, raw::ret_with(0, wire::ReturnKind::Canceled));
+    vat.expect(host, &["finish 2147483648", "finish 2147483649"]);
+    vat.send(recipient, raw::call(4, raw::on(0), 1, &[]));
+    vat.expect(recipient, &[&third(4)]);
+    vat.object.acknowledge();
+    drop(bob);
+    vat.finish();
+}
+
 /// An introducer may provide a promise. Its late calls take the path that was described to
 /// it, and those of the recipient must not overtake them.
 #[test]

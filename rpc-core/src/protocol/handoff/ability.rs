@@ -16,6 +16,7 @@
 //!
 //! What the peer refuses, `Machine::refused_handoffs` tells; then nothing follows a Provide.
 
+use crate::budget::Place;
 use crate::ids::{QuestionId, Serial};
 use crate::wire::AcceptEmbargo;
 
@@ -35,7 +36,8 @@ pub(crate) enum Ability {
 /// What follows a Provide.
 pub(crate) enum Follower {
     Lift(QuestionId, AcceptEmbargo),
-    Finish(QuestionId),
+    /// With the place of what is taken back: until this is sent, it is provided.
+    Finish(QuestionId, Place),
 }
 
 impl Default for Ability {

@@ -29,7 +29,7 @@ impl Txn<'_> {
                     self.ask_for_a_sign(None);
                 }
             }
-            (Ability::Able, Follower::Finish(id)) => self.send_finish(id, false),
+            (Ability::Able, Follower::Finish(id, _place)) => self.send_finish(id, false),
             // It may have been taken back, or have ended with the connection.
             (Ability::Able, Follower::Lift(id, _)) if !self.machine.provides.contains(id) => {}
             (Ability::Able, Follower::Lift(id, embargo)) => {

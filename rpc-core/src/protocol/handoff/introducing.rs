@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use super::ability::Follower;
 use super::provide::{Provide, ProvidesAt, State, Vine};
 use super::{Introduction, MAX_EMBARGO};
-use crate::budget::Places;
+use crate::budget::{Place, Places};
 use crate::cap::client::Client;
 use crate::cap::delivery::{Delivery, Lift};
 use crate::cap::effects::Effect;
@@ -33,14 +33,15 @@ const VINES: u32 = 8;
 const PROVIDES: u32 = 4;
 
 /// The places of what may be provided at a host at once. They are taken when it is described: one
-/// message may name many capabilities, and the Provides follow it.
+/// message may name many capabilities, and the Provides follow it. They are free again when the
+/// host is told that it is taken back, which may have to wait (`ability.rs`).
 pub(in crate::protocol) fn places_at_host(limits: &Limits) -> Arc<Places> {
     Places::new(limits.provisions.min(limits.answers / PROVIDES) as usize)
 }
 
 impl ProvidesAt for Machine {
-    fn not_needed(self: Arc<Self>, id: QuestionId) {
-        self.released(Released::Provide(id));
+    fn not_needed(self: Arc<Self>, id: QuestionId, place: Place) {
+        self.released(Released::Provide(id, place));
     }
 
     fn lift(self: Arc<Self>, id: QuestionId, embargo: AcceptEmbargo) {
@@ -236,9 +237,9 @@ impl Txn<'_> {
     }
 
     /// The vine of a Provide is gone.
-    pub(in crate::protocol) fn provide_released(&mut self, id: QuestionId) {
+    pub(in crate::protocol) fn provide_released(&mut self, id: QuestionId, place: Place) {
         if self.machine.provides.remove(id).is_some() {
-            self.follow(Follower::Finish(id));
+            self.follow(Follower::Finish(id, place));
         }
     }
 

@@ -64,8 +64,8 @@ pub(crate) struct Provide {
     /// The connection to the host.
     at: Arc<dyn ProvidesAt>,
     state: Mutex<State>,
-    /// Among what may be provided there.
-    _place: Place,
+    /// Among what may be provided there. Present until drop.
+    place: Option<Place>,
 }
 
 pub(super) enum State {
@@ -77,8 +77,9 @@ pub(super) enum State {
 
 /// The connection to a host at which something is provided.
 pub(super) trait ProvidesAt: Send + Sync {
-    /// What is provided by this question is not needed any more. May be called anywhere.
-    fn not_needed(self: Arc<Self>, id: QuestionId);
+    /// What is provided by this question is not needed any more. It keeps its place until it is
+    /// taken back. May be called anywhere.
+    fn not_needed(self: Arc<Self>, id: QuestionId, place: Place);
 
     /// An embargo of what is provided by this question ends. Must not be called under a lock.
     fn lift(self: Arc<Self>, id: QuestionId, embargo: AcceptEmbargo);
@@ -86,7 +87,8 @@ pub(super) trait ProvidesAt: Send + Sync {
 
 impl Provide {
     pub(super) fn new(at: Arc<dyn ProvidesAt>, place: Place) -> Arc<Self> {
-        Arc::new(Provide { at, state: Mutex::new(State::Unsent(Vec::new())), _place: place })
+        let state = Mutex::new(State::Unsent(Vec::new()));
+        Arc::new(Provide { at, state, place: Some(place) })
     }
 
     /// Moves on to another state, and returns the one before.
@@ -108,8 +110,8 @@ impl Embargoed for Provide {
 
 impl Drop for Provide {
     fn drop(&mut self) {
-        if let State::Sent(id) = *self.state.get_mut() {
-            Arc::clone(&self.at).not_needed(id);
+        if let (State::Sent(id), Some(place)) = (&*self.state.get_mut(), self.place.take()) {
+            Arc::clone(&self.at).not_needed(*id, place);
         }
     }
 }
