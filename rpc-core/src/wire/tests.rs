@@ -312,3 +312,54 @@ fn a_token_is_bounded_and_holds_no_capability() {
     assert_eq!(large, None);
     assert!(!format!("{token:?}").contains('7'), "{token:?}");
 }
+
+/// Before a token lie a message and more, which count for the bound of depth of whoever reads it.
+#[test]
+fn a_token_that_is_not_too_deep_arrives_wherever_it_travels() {
+    let deep = |depth: usize| {
+        Token::build(|root| {
+            let mut inner = root.init_as::<message::Builder<'_>>();
+            for _ in 1..depth {
+                inner = inner.init_unimplemented();
+            }
+            Ok(())
+        })
+    };
+    let depth = (1..100).take_while(|depth| deep(*depth).is_ok()).last().unwrap();
+    assert!(depth > 50, "{depth}");
+    let token = deep(depth).ok();
+    let target = Target::ImportedCap(0);
+    let named = || Descriptor::ThirdPartyHosted(7, token.clone());
+    let results = empty(|root| _ = root.init_return().init_results());
+    let results = Content { frame: results.into(), caps: table([(named(), None)]) };
+    let sent = [
+        Message::Provide(Provide { question: 1, target: target.clone(), recipient: token.clone() }),
+        Message::Accept(Accept { question: 1, provision: token.clone(), embargo: None }),
+        Message::Join(Join { question: 1, target, key: token.clone() }),
+        Message::Resolve(Resolve { promise: 1, resolution: Ok(named()), fds: Attached::default() }),
+        call(table([(named(), None)])),
+        Message::Return(Return {
+            answer: 1,
+            release_params: false,
+            no_finish_needed: false,
+            outcome: ReturnKind::Results(results),
+        }),
+    ];
+    for message in sent {
+        let frame = encode(message).unwrap();
+        let arrived = match decode(frame).unwrap() {
+            Message::Provide(provide) => provide.recipient,
+            Message::Accept(accept) => accept.provision,
+            Message::Join(join) => join.key,
+            Message::Resolve(Resolve {
+                resolution: Ok(Descriptor::ThirdPartyHosted(_, token)),
+                ..
+            }) => token,
+            other => match &caps_of(other).descriptors[..] {
+                [Descriptor::ThirdPartyHosted(_, token)] => token.clone(),
+                other => panic!("{other:?}"),
+            },
+        };
+        assert_eq!(arrived, token);
+    }
+}

@@ -12,9 +12,16 @@ use crate::error::{Error, Result};
 /// Maximum size of a token, in words. What is larger is not taken for one.
 pub(crate) const MAX_WORDS: usize = 512;
 
+/// How many pointers behind each other lead through a token, at most. Whoever reads a message
+/// follows 64, as all implementations do unless they are told otherwise; and a contact in the
+/// parameters of a call lies behind six: those to the message, the call, the parameters, the table
+/// of capabilities, the capability in it, and the vine.
+const MAX_DEPTH: i32 = 64 - 6;
+
 /// A value of a network's own that travels in a message between vats: what
 /// `ThirdPartyToContact`, `ThirdPartyToAwait` and `ThirdPartyCompletion` of `rpc.capnp` stand
-/// for. It is a Cap'n Proto value without capabilities, of at most 4 KiB.
+/// for. It is a Cap'n Proto value without capabilities, of at most 4 KiB and at most 58 pointers
+/// deep.
 ///
 /// ```
 /// use capnp_threads_core::network::Token;
@@ -50,7 +57,7 @@ impl Token {
     /// A token that holds whatever `fill` writes.
     ///
     /// # Errors
-    /// `fill` failed, or has written too much.
+    /// `fill` failed, or has written too much, or too deep.
     pub fn build(fill: impl FnOnce(any_pointer::Builder<'_>) -> capnp::Result<()>) -> Result<Self> {
         let mut message = Builder::new_default();
         fill(message.init_root())?;
@@ -73,7 +80,7 @@ impl Token {
     /// A copy of a value in a message.
     ///
     /// # Errors
-    /// The value is too large, or cannot be copied, as a capability cannot.
+    /// The value is too large or too deep, or cannot be copied, as a capability cannot.
     pub(super) fn of(value: any_pointer::Reader<'_>) -> Result<Self> {
         let words = usize::try_from(value.target_size()?.word_count).unwrap_or(usize::MAX);
         if words > MAX_WORDS {
@@ -93,13 +100,13 @@ impl Token {
         Ok(token)
     }
 
-    /// Whether the token can be copied again by reading twice as many words as it has, as
-    /// whoever is sent it may allow. A list of very many elements without size takes more than
-    /// that.
+    /// Whether the token can be copied again, in any message, by reading twice as many words as
+    /// it has, as whoever is sent it may allow. A list of very many elements without size takes
+    /// more than that.
     fn check(&self) -> Result<()> {
         let segments = [Word::words_to_bytes(&self.words)];
         let mut options = ReaderOptions::new();
-        options.traversal_limit_in_words(Some(2 * self.words.len()));
+        options.traversal_limit_in_words(Some(2 * self.words.len())).nesting_limit(MAX_DEPTH);
         let reader = Reader::new(SegmentArray::new(&segments), options);
         let value: any_pointer::Reader<'_> = reader.get_root()?;
         value.target_size()?;
