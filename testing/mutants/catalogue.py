@@ -55,7 +55,7 @@ mutant(
     "taken-answer-without-embargo",
     "incoming/returns.rs",
     "results that stayed on this side begin no embargo",
-    "let target = self.settled_target(place, <<<field.called>>>, dest); field.give_up_place(target",
+    "let target = self.settled_target(place, <<<field.called>>>, dest); if field.called",
     "false",
 )
 mutant(
@@ -69,7 +69,7 @@ mutant(
     "results-past-the-embargo",
     "incoming/returns.rs",
     "the capabilities that are read out of taken results lead past the embargo",
-    "if let Some(cell) = asked.cell { <<<cell.will_take(fields);>>> self.take_over",
+    "Some(cell) => { <<<cell.will_take(fields);>>> self.take_over",
     "drop(fields);",
 )
 mutant(

@@ -102,7 +102,8 @@ impl Drop for Owed {
 /// Calls of the peer whose outcomes questions of this side have taken. When both sides have
 /// finished, such a call is in no table any more; but it came over this connection, and ends
 /// with it. Otherwise a peer could leave calls behind that only it would have ended, with
-/// whoever waits for them here.
+/// whoever waits for them here. Such a call goes on where the connection ends because it is not
+/// used: with empty tables, nothing that the call waits for is the peer's.
 #[derive(Default)]
 pub(super) struct TakenCalls {
     calls: Vec<Weak<CallCell>>,

@@ -6,8 +6,9 @@
 //! Then the tables are emptied: every question, every imported promise and every
 //! embargo fails with `disconnected`. Calls of the peer are cancelled, also those whose
 //! outcomes this side has taken, and calls that were pipelined on them fail, too; calls that
-//! were held back are not delivered. What was in the tables is dropped after the lock is
-//! released. Only then do those who watch for the end, and the threads, learn that the
+//! were held back are not delivered. (If the connection was not used, Note [idle], then the peer
+//! has no part any more in the calls whose outcomes were taken: they go on.) What was in the
+//! tables is dropped after the lock is released. Only then do those who watch for the end, and the threads, learn that the
 //! connection is over.
 
 use std::sync::Arc;
@@ -109,9 +110,16 @@ impl Txn<'_> {
             }
             self.effect(Effect::drop(answer.left_table()));
         }
-        for call in self.order.taken.take() {
-            self.effect(Effect::Cancel(Arc::clone(&call)));
-            self.effect(Effect::Complete(call, Err(error.clone())));
+        let taken = self.order.taken.take();
+        match self.order.phase {
+            // The peer was not needed any more for what is left of them.
+            Phase::DeadUnused(_) => self.effect(Effect::drop(taken)),
+            _ => {
+                for call in taken {
+                    self.effect(Effect::Cancel(Arc::clone(&call)));
+                    self.effect(Effect::Complete(call, Err(error.clone())));
+                }
+            }
         }
         self.end_handoffs();
         self.drop_held(&error);

@@ -10,7 +10,7 @@ use crate::cap::incoming_call::IncomingCall;
 use crate::cap::payload::{Carrier, Payload};
 use crate::error::{Error, ErrorKind};
 use crate::wire::message::Message;
-use crate::wire::{ResultsTo, ReturnKind};
+use crate::wire::{self, Hint, ResultsTo, ReturnKind};
 
 /// Note [embargo]: calls wait behind the embargo whether their capability comes from
 /// the results or from asking for the field again.
@@ -323,4 +323,151 @@ fn what_is_pipelined_on_a_cancelled_call_that_came_back_and_was_passed_on_fails(
     callee.acknowledge();
     drop(server);
     raw.finish();
+}
+
+/// Note [idle]: when both sides have finished, no table has such a call, and the connection may
+/// be closed. It needs nothing of the peer, and somebody here waits for it.
+#[test]
+fn a_call_that_came_back_outlives_a_connection_that_is_not_used() {
+    for peer_is_idle in [false, true] {
+        let (mut net, [a, b], server, remote) = net::pair();
+        let (callee, passed) = net.object("callee");
+        callee.hold();
+        server.on_call(|call| {
+            let target = call.params().caps()[0].clone();
+            call.forward(&target);
+        });
+        let asked = net.call(&remote, 10, &[passed]);
+        drop(remote);
+        net.settle();
+        server.acknowledge();
+        let held = callee.take();
+        if peer_is_idle {
+            assert!(net.machine(b).declare_idle());
+            net.settle();
+        } else {
+            assert!(net.machine(a).end_if_unused());
+        }
+        assert!(net.machine(a).failure().is_some());
+        assert!(!held.is_cancelled());
+        asked.assert_open();
+        held.respond(Ok(content::results(11, &[])));
+        net.run();
+        assert_eq!(content::label(&asked.ok()), 11);
+        drop(asked);
+        callee.acknowledge();
+        net.finish();
+    }
+}
+
+/// `Call.noPromisePipelining` is the word of the peer, and not of those who take the outcome.
+#[test]
+fn who_takes_the_outcome_of_a_call_may_pipeline_on_it_whatever_the_peer_does() {
+    let mut net = Net::new();
+    let (callee, passed) = net.object("callee");
+    let (own, given) = net.object("own");
+    callee.hold();
+    let (mut raw, server) = raw::caller(net);
+    let asked = raw.net.call(&server, 10, &[passed]);
+    let field = asked.pipelined(0);
+    raw.sent();
+    let wire::Message::Call(back) = call_to(0, on(0), 10, &[], ResultsTo::Yourself) else {
+        unreachable!()
+    };
+    raw.send(wire::Message::Call(wire::Call { hint: Hint::NoPipelining, ..back }));
+    raw.send(ret_with(0, ReturnKind::TakeFromOtherQuestion(0)));
+    raw.expect(&["finish 0"]);
+    callee.answer_with(&[given]);
+    let calls = [raw.net.call(&field, 1, &[]), raw.net.call(&asked.cap(0), 2, &[])];
+    raw.net.run();
+    assert_eq!(own.seen(), [1, 2]);
+    calls.iter().for_each(|call| drop(call.ok()));
+    drop((asked, field, calls, server));
+    raw.finish();
+}
+
+/// A vat that passes calls on to another peer, and what it has of that one's object.
+fn passes_on(net: &mut Net) -> (super::actor::Actor, super::actor::Actor, Client) {
+    let (callee, passed) = net.object("callee");
+    let (third, client) = net.object("third");
+    let (near, _) = net.link(None, Some(client));
+    let client = net.bootstrapped(near);
+    callee.forward(client);
+    (callee, third, passed)
+}
+
+/// Whoever holds a field, and no call, wants what was called through the field to arrive. It
+/// comes back by the call that came back, which was passed on to another vat.
+#[test]
+fn what_was_called_through_a_field_arrives_though_nobody_waits_for_the_call() {
+    for late in [false, true] {
+        let (mut net, [a, b], server, remote) = net::pair();
+        let (callee, third, passed) = passes_on(&mut net);
+        let (own, given) = net.object("own");
+        server.on_call(|call| {
+            let target = call.params().caps()[0].clone();
+            call.forward(&target);
+        });
+        third.hold();
+        let mut asked = Some(net.call(&remote, 10, &[passed]));
+        let field = asked.as_ref().unwrap().pipelined(0);
+        let mut calls = vec![net.call(&field, 1, &[])];
+        if late {
+            net.step(a, "call 0 on 0 (10) [senderHosted 0]");
+            net.step(b, "call 0 on 0 (10) [receiverHosted 0] yourself");
+            net.step(b, "return 0 takeFromOtherQuestion 0");
+        }
+        asked.take();
+        net.settle();
+        third.answer_with(&[given]);
+        calls.push(net.call(&field, 2, &[]));
+        net.settle();
+        calls.iter().for_each(|call| drop(call.ok()));
+        assert_eq!(own.seen(), [1, 2]);
+        drop((remote, field, calls));
+        callee.acknowledge();
+        third.acknowledge();
+        net.finish();
+    }
+}
+
+/// Of a bootstrap request, only the field is wanted.
+#[test]
+fn a_bootstrap_capability_may_be_that_of_a_call_that_came_back() {
+    for called in [false, true] {
+        let mut net = Net::new();
+        let (callee, third, passed) = passes_on(&mut net);
+        let (own, given) = net.object("own");
+        let mut raw = Raw::new(net, Some(passed));
+        raw.take_bootstrap();
+        third.on_call(move |call| {
+            call.respond(Ok(Payload::of_capability(given.clone())));
+        });
+        let server = raw.net.bootstrap(raw.end);
+        raw.expect(&["bootstrap 0"]);
+        let mut calls = Vec::new();
+        if called {
+            calls.push(raw.net.call(&server, 1, &[]));
+            raw.expect(&["call 1 on #0 (1)"]);
+        }
+        raw.send(call_to(0, on(0), 10, &[], ResultsTo::Yourself));
+        raw.send(ret_with(0, ReturnKind::TakeFromOtherQuestion(0)));
+        if called {
+            raw.send(call(1, on_field(0, &[]), 1, &[]));
+            raw.send(lift(on_field(0, &[]), 0));
+        }
+        calls.push(raw.net.call(&server, 2, &[]));
+        raw.net.settle();
+        if called {
+            raw.sent();
+            raw.send(ret(1, 1, &[]));
+        }
+        calls.iter().for_each(|call| drop(call.ok()));
+        assert_eq!(own.seen(), if called { &[1, 2][..] } else { &[2] });
+        raw.expect_alive();
+        drop((server, calls));
+        callee.acknowledge();
+        third.acknowledge();
+        raw.finish();
+    }
 }

@@ -82,6 +82,12 @@ impl Txn<'_> {
                 )));
             }
         };
+        // The peer says what it will not do itself. The outcome of such a call is for this side,
+        // which has perhaps pipelined on the question that takes it.
+        let hint = match results_to {
+            answer::ResultsTo::Caller => call.hint,
+            answer::ResultsTo::Yourself => Hint::None,
+        };
         // Target and parameters are looked up before the call's own answer exists: a
         // call cannot be pipelined on itself, nor be given what it is to return.
         let target = match &call.target {
@@ -105,7 +111,7 @@ impl Txn<'_> {
         let refused = self.charge_frame(&mut content.frame, bytes).err();
         let params = self.receive_content(content, Carrier::Call)?;
         let words = params.size_in_words() as u64;
-        let cell = self.begin_answer(id, results_to, call.hint, cost)?;
+        let cell = self.begin_answer(id, results_to, hint, cost)?;
         if let Some(error) = refused {
             self.effect(Effect::drop((target.now, target.later, params)));
             self.effect(Effect::Complete(cell, Err(error)));

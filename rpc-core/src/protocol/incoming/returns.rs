@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::cap::call::{CallCell, Interest};
 use crate::cap::client::Client;
 use crate::cap::effects::Effect;
+use crate::cap::local_promise::LocalPromise;
 use crate::cap::payload::{Carrier, Outcome, Payload, cap_of};
 use crate::error::Error;
 use crate::ids::{AnswerId, ExportId, QuestionId};
@@ -285,13 +286,27 @@ impl Txn<'_> {
             let place = Named::Ours(Hosted::field(interest.cell(), &path));
             let dest = || wire::Target::PromisedAnswer(wire::PromisedAnswer::new(id.0, &path));
             let target = self.settled_target(place, field.called, dest);
+            if field.called
+                && let Some(embargo) = target.kind_as::<LocalPromise>()
+            {
+                // What was sent through the field comes back by the other call, even if that was
+                // passed on and nobody waits for its outcome.
+                embargo.keep_until_resolved(Arc::new(interest.clone()));
+            }
             field.give_up_place(target.clone());
             fields.insert(path, target.clone());
             self.resolve_node(node, target);
         }
-        if let Some(cell) = asked.cell {
-            cell.will_take(fields);
-            self.take_over(cell, interest);
+        match asked.cell {
+            Some(cell) => {
+                cell.will_take(fields);
+                self.take_over(cell, interest);
+            }
+            // Only the fields are wanted, which are looked up after this transaction.
+            None => self.effect(Effect::drop((interest, fields))),
+        }
+        if let Some(vine) = asked.vine {
+            self.effect(Effect::drop(vine));
         }
         Ok(())
     }
