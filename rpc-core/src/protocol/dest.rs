@@ -32,6 +32,14 @@ impl Dest {
         }
     }
 
+    /// The path to the place; empty for an import.
+    pub(super) fn path(&self) -> &[u16] {
+        match self {
+            Dest::Import(_) => &[],
+            Dest::Answer(_, path) => path,
+        }
+    }
+
     /// The target as a message names it.
     pub(crate) fn target(&self) -> wire::Target {
         match self {

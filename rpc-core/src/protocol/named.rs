@@ -38,6 +38,11 @@ use crate::error::Error;
 use crate::ids::{AnswerId, ExportId};
 use crate::wire::{Hint, Path, PromisedAnswer};
 
+/// Maximum length of a path to a field. Whoever reads a message follows no more pointers behind
+/// each other, so nothing lies deeper in results. A place that is named by a longer path would
+/// only make messages larger, to other peers, than these may allow.
+const MAX_PATH: usize = 64;
+
 /// What a descriptor of the peer names.
 pub(super) enum Named {
     /// A capability of the peer: reached by the same path as the promise that resolves to
@@ -134,6 +139,12 @@ impl Txn<'_> {
             return Err(Error::unimplemented("a pipelined call with an unknown operation"));
         };
         let id = AnswerId(answer.question);
+        if path.len() > MAX_PATH {
+            return Err(Error::failed(format!(
+                "pipelined on question {id} by a path of {} pointers; nothing lies so deep",
+                path.len()
+            )));
+        }
         let cell = self.machine.answers.with(id, |entry| Arc::clone(&entry.cell));
         let cell = cell.ok_or_else(|| {
             Error::failed(format!("pipelined on question {id}, which is not outstanding"))

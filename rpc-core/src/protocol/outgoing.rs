@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::ids::{AnswerId, ExportId, QuestionId, Serial};
 use crate::log::tell;
 use crate::protocol::remote_promise::RemotePromise;
-use crate::wire::{self, Content, Descriptors, Hint, Path};
+use crate::wire::{self, Content, Descriptor, Descriptors, Hint, Path};
 use crate::work::room::Permit;
 
 /// Size of a message without its content and its descriptors, in words.
@@ -91,7 +91,7 @@ impl Machine {
                 (Err(error), _) | (_, Some(error)) => return Ok(Client::broken(error)),
             };
             if let Some(object) = &object
-                && let Err(error) = txn.check_size(object.size_in_words(), 0)
+                && let Err(error) = txn.check_size(object.size_in_words())
             {
                 return Ok(Client::broken(error));
             }
@@ -193,11 +193,11 @@ impl Txn<'_> {
 
     fn send_call(&mut self, dest: &Dest, call: CallRequest) {
         let CallRequest { interface, method, params, cell, permit, tail } = call;
-        if let Err(error) = self.sendable(dest, &params) {
-            return self.effect(Effect::Complete(cell, Err(tail.failed(error))));
-        }
         let (frame, caps) = params.into_parts();
-        let described = match self.describe_all(&caps) {
+        let described = self.sendable(dest).and_then(|()| {
+            self.describe_within_limit(frame.size_in_words() + dest.path().len(), &caps)
+        });
+        let described = match described {
             Ok(described) => described,
             Err(error) => return self.effect(Effect::Complete(cell, Err(tail.failed(error)))),
         };
@@ -300,12 +300,9 @@ impl Txn<'_> {
     }
 
     /// Whether a call can be sent at all.
-    fn sendable(&self, dest: &Dest, params: &Payload) -> Result<(), Error> {
-        if let Some(error) = self.dead() {
-            return Err(error);
-        }
-        self.nameable(dest)?;
-        self.check_size(params.size_in_words(), params.caps().len())
+    fn sendable(&self, dest: &Dest) -> Result<(), Error> {
+        self.dead().map_or(Ok(()), Err)?;
+        self.nameable(dest)
     }
 
     /// Whether a message may still name a place: a question that needed no Finish is
@@ -320,10 +317,31 @@ impl Txn<'_> {
         Ok(())
     }
 
-    /// Checks the size of a message: one over the limit fails only its own call, at the
-    /// sender.
-    fn check_size(&self, words: usize, caps: usize) -> Result<(), Error> {
-        let words = words + 3 * caps + FRAME_WORDS;
+    /// Names the capabilities of a message with so many words besides, all of them or none.
+    ///
+    /// # Errors
+    /// The message would be too large, or too many capabilities are exported.
+    fn describe_within_limit(
+        &mut self,
+        words: usize,
+        caps: &[Client],
+    ) -> Result<Vec<Described>, Error> {
+        let least = Descriptor::None.words();
+        self.check_size(words + least * caps.len())?;
+        let described = self.describe_all(caps)?;
+        // Some take more, which is not known before they are described.
+        let named = described.iter().map(|one| one.descriptor.words()).sum::<usize>();
+        if let Err(error) = self.check_size(words + named) {
+            self.withdraw(described.iter().filter_map(Described::export));
+            return Err(error);
+        }
+        Ok(described)
+    }
+
+    /// Checks the size of a message, but for its frame: one over the limit fails only its own
+    /// call, at the sender.
+    fn check_size(&self, words: usize) -> Result<(), Error> {
+        let words = words + FRAME_WORDS;
         let limit = self.limits().message_words;
         if words as u64 > limit {
             return Err(Error::failed(format!(
@@ -413,8 +431,7 @@ impl Txn<'_> {
         }
         let described = results.and_then(|results| {
             let (frame, caps) = results.sent?.into_parts();
-            self.check_size(frame.size_in_words(), caps.len())?;
-            let described = self.describe_all(&caps)?;
+            let described = self.describe_within_limit(frame.size_in_words(), &caps)?;
             let mut charge = None;
             if !described.is_empty() {
                 match self.charge_results(&results.kept) {

@@ -462,6 +462,70 @@ fn a_message_over_the_size_limit_fails_its_call_alone() {
     raw.finish();
 }
 
+/// `Limits::message_words`: a field of results takes more words than another capability.
+#[test]
+fn a_message_is_not_over_the_size_limit_whatever_it_names() {
+    let limits = Limits { message_words: 100, ..limits() };
+    let mut net = Net::new();
+    let (own, client) = net.object("own");
+    let mut raw = Raw::with_limits(net, limits, Some(client));
+    raw.take_bootstrap();
+    let server = raw.give_bootstrap(5);
+    let asked = raw.net.call(&server, 1, &[]);
+    let fields: Vec<_> = (0..40).map(|field| asked.pipelined(field)).collect();
+    raw.sent();
+    let (mut calls, mut sent, mut refused) = (Vec::new(), 0, 0);
+    for count in 0..fields.len() {
+        let called = raw.net.call(&server, 2, &fields[..count]);
+        own.give(fields[..count].to_vec());
+        raw.send(call(u32::try_from(count).unwrap(), on(0), 3, &[]));
+        for message in raw.net.take_sent(raw.end) {
+            let content = match &message {
+                Message::Call(call) => &call.params,
+                Message::Return(Return { outcome: ReturnKind::Results(content), .. }) => content,
+                _ => continue,
+            };
+            assert!(content.frame.size_in_words() <= 100, "{message:?}");
+            sent += 1;
+        }
+        refused += usize::from(called.result().is_some());
+        calls.push(called);
+    }
+    assert!(sent > 10 && refused > 10, "{sent} {refused}");
+    own.acknowledge();
+    drop((server, asked, fields, calls));
+    raw.finish();
+}
+
+/// Nothing lies so deep in results. A call that names such a place must not be passed on: to
+/// another peer it may be too large.
+#[test]
+fn a_call_of_a_place_that_is_too_deep_fails_alone() {
+    let mut net = Net::new();
+    let (own, client) = net.object("own");
+    let (_, there) = net.object("there");
+    let limits = Limits { message_words: 100, ..limits() };
+    let (near, far) = net.link_with(limits, None, Some(there));
+    let there = net.bootstrapped(near);
+    own.forward(there);
+    let mut raw = Raw::new(net, Some(client));
+    raw.take_bootstrap();
+    raw.send(call(1, on(0), 1, &[]));
+    raw.net.take_sent(near);
+    raw.send(call(2, on_field(1, &[0; 300]), 2, &[]));
+    let sent = raw.sent();
+    assert!(sent[0].starts_with("return 2 failed"), "{sent:?}");
+    let passed_on = raw.net.take_sent(near);
+    assert!(passed_on.is_empty(), "{passed_on:?}");
+    raw.send(call(3, on_field(1, &[0; 50]), 3, &[]));
+    assert_eq!(raw.net.queued(near), 1);
+    raw.expect_alive();
+    own.acknowledge();
+    raw.net.cut(far);
+    raw.net.cut(near);
+    raw.finish();
+}
+
 /// `Limits::message_words`, for results.
 #[test]
 fn results_over_the_size_limit_become_an_exception_and_export_nothing() {

@@ -255,6 +255,24 @@ pub(crate) enum Descriptor {
     Unknown(u16),
 }
 
+impl Descriptor {
+    /// The words that it takes in a message, or a few more.
+    pub(crate) fn words(&self) -> usize {
+        /// An entry of the table, and a part of what the table takes itself.
+        const ENTRY: usize = 3;
+        let behind_it = match self {
+            Descriptor::ReceiverAnswer(answer) => {
+                3 + answer.path.as_deref().map_or(0, <[u16]>::len)
+            }
+            Descriptor::ThirdPartyHosted(_, contact) => {
+                2 + contact.as_ref().map_or(0, Token::size) / 8
+            }
+            _ => 0,
+        };
+        ENTRY + behind_it
+    }
+}
+
 /// The message that a call or results will travel in, or came in, and the names of the
 /// capabilities that its content refers to.
 ///

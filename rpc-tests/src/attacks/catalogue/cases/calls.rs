@@ -225,7 +225,7 @@ pub(super) const CASES: &[Case] = &[
     case(
         "call-by-a-long-path",
         "pipelines by a path of 10,000 pointers",
-        Must::Fails("non-struct pointer"),
+        Must::Fails("nothing lies so deep"),
         |peer| {
             asked_for_one(peer);
             peer.pipelined(ASKED, 5, vec![0; 10_000]);
