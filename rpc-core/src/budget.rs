@@ -8,6 +8,7 @@
 //! | what | from | to | without room |
 //! |---|---|---|---|
 //! | a call of the peer: its entry and its cell | the Call | its Finish, or the Return after which none is needed | Abort |
+//! | a call whose outcome this side has taken: its cell | the Finish | the call is over | Abort |
 //! | the parameters of a call: the message, the capabilities that it names, the call's place in a queue | the Call | the last reference to the content is dropped; a copy for another connection counts until it is written | the call fails as `overloaded` |
 //! | the results of a call that the peer may still pipeline on | the Return | the Finish | the call fails as `overloaded` |
 //! | the capabilities that results name, in a Return of the peer | the Return | the last reference to the content is dropped | Abort |

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+#[cfg(test)]
+use crate::cap::call::CallCell;
 use crate::cap::call::Interest;
 use crate::cap::client::Client;
 use crate::cap::effects;
@@ -121,6 +123,11 @@ impl Pending {
     /// the call going, and must not wait.
     pub(crate) fn when_done(&self, closure: impl FnOnce(&Outcome) + Send + 'static) {
         self.0.cell().tell_when_done(Box::new(closure));
+    }
+
+    #[cfg(test)]
+    pub(crate) fn cell(&self) -> &Arc<CallCell> {
+        self.0.cell()
     }
 
     /// The capability that the results will hold at the end of `path`, a list of

@@ -8,6 +8,7 @@ use super::handoff::meetings::Provided;
 use super::held::Item;
 use super::import::{Import, ImportRef};
 use super::named::Named;
+use crate::budget::Charge;
 use crate::cap::call::CallCell;
 use crate::cap::client::Client;
 use crate::cap::delivery::{CallRequest, Delivery};
@@ -36,6 +37,12 @@ pub(crate) const CALL: u64 = (entry(size_of::<Answer>()) + (size_of::<CallCell>(
 /// The parameters of a call on their way to an object. The cell is counted here, too,
 /// because a call that is finished may still be under way.
 const UNDER_WAY: usize = size_of::<CallCell>() + ARC + place(size_of::<CallRequest>());
+
+/// A call of the peer whose outcome this side has taken, and that has left the table: the cell,
+/// what remembers it for the end of the connection, and what holds this charge.
+pub(super) const TAKEN: u64 =
+    (size_of::<CallCell>() + ARC + place(size_of::<[usize; 4]>()) + size_of::<Charge>() + ARC)
+        as u64;
 
 /// A capability of the peer.
 pub(crate) const IMPORT: u64 = (entry(size_of::<Import>())

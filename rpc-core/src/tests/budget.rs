@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::actor::Actor;
 use super::content;
 use super::net::{Net, limits, transmit};
-use super::raw::{Raw, bootstrap, call, disembargo, finish, on, on_field};
+use super::raw::{Raw, bootstrap, call, call_to, disembargo, finish, on, on_field, ret, ret_with};
+use crate::cap::call::CallCell;
 use crate::cap::object::Concurrency;
 use crate::cap::promise::promise;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::limits::Limits;
 use crate::protocol::costs;
-use crate::wire::{Descriptor, Finish, Message};
+use crate::wire::{Descriptor, Finish, Message, ResultsTo, ReturnKind};
 
 /// A machine with a small budget, and an object that keeps its calls open.
 fn offering(bytes: u64) -> (Raw, Actor) {
@@ -345,4 +346,41 @@ fn a_peer_that_does_not_read_what_it_asks_for_is_cut_off() {
     }
     raw.expect_abort("Limits::backlog_bytes");
     raw.finish();
+}
+
+/// A call whose outcome this side has taken is in no table when both sides have finished. With
+/// calls that take each other's outcome a peer could leave any number of them here.
+#[test]
+fn calls_that_came_back_cost_their_peer_until_they_are_over() {
+    for calls in [20, 2000] {
+        let mut net = Net::new();
+        let (proxy, client) = net.object("proxy");
+        let limits = Limits { budget_bytes: 256 << 10, ..limits() };
+        let mut raw = Raw::with_limits(net, limits, Some(client));
+        raw.take_bootstrap();
+        let server = raw.give_bootstrap(0);
+        let before = raw.net.snapshot(raw.end).budget_bytes;
+        proxy.forward(server.clone());
+        let first = raw.net.call(&server, 1, &[]);
+        for id in 0..calls {
+            raw.send(call_to(id, on(0), 1, &[], ResultsTo::Yourself));
+            raw.send(ret_with(id % 2, ReturnKind::TakeFromOtherQuestion(id)));
+            raw.send(finish(id, true));
+        }
+        if calls > 20 {
+            let sent = raw.sent();
+            assert!(sent.iter().any(|line| line.contains("Limits::budget_bytes")));
+            assert_eq!(first.error().kind(), ErrorKind::Disconnected);
+        } else {
+            raw.sent();
+            let cost = raw.net.snapshot(raw.end).budget_bytes - before;
+            assert!(cost > 20 * size_of::<CallCell>() as u64, "{cost}");
+            raw.send(ret(0, 7, &[]));
+            assert_eq!(content::label(&first.ok()), 7);
+            assert_eq!(raw.net.snapshot(raw.end).budget_bytes, before);
+        }
+        proxy.acknowledge();
+        drop((server, first));
+        raw.finish();
+    }
 }

@@ -16,6 +16,7 @@ use crate::cap::promise::{Fulfiller, promise};
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::wire::{Descriptor, ResultsTo, ReturnKind};
+use crate::work::waiting::Awaited;
 
 /// Length of a chain. A recursion that needs 70 bytes for each link would use up the 2 MiB of
 /// stack that a test has.
@@ -270,6 +271,34 @@ fn a_chain_of_calls_whose_outcome_is_each_others() {
         drop((server, machine));
         raw.finish();
     }
+}
+
+/// Note [stuck workers]: who looks what such a call waits for follows the chain to its end.
+#[test]
+fn the_end_of_a_chain_of_calls_whose_outcome_is_each_others_is_found() {
+    let mut net = Net::new();
+    let (proxy, client) = net.object("proxy");
+    let mut raw = Raw::new(net, Some(client));
+    raw.take_bootstrap();
+    let server = raw.give_bootstrap(0);
+    let machine = Arc::clone(raw.net.machine(raw.end));
+    let send = |message| machine.receive(super::net::transmit(message));
+    proxy.forward(server.clone());
+    let first = call(&server, 1, &[]);
+    for id in 0..u32::try_from(LONG).unwrap() {
+        send(raw::call_to(id, raw::on(0), 1, &[], ResultsTo::Yourself));
+        raw.net.jobs.run_one();
+        send(raw::ret_with(id % 2, ReturnKind::TakeFromOtherQuestion(id)));
+        send(raw::finish(id, true));
+    }
+    raw.sent();
+    assert!(first.cell().awaited_peer().is_some());
+    assert!(first.cell().behind().is_none());
+    drop(first);
+    raw.expect_alive();
+    proxy.acknowledge();
+    drop((server, machine));
+    raw.finish();
 }
 
 /// Promises of ours that the peer holds, each resolved to the next, which the

@@ -602,32 +602,44 @@ impl State {
     }
 }
 
+impl CallCell {
+    /// Looks at this call, then at the one whose outcome it will have, and so on, until something
+    /// is found. A call may stand for another one behind a membrane, and peers make chains of calls
+    /// that take each other's outcome, as long as they like.
+    fn first_in_chain<R>(&self, look: impl Fn(&CallCell) -> Option<R>) -> Option<R> {
+        let mut next = None::<Arc<CallCell>>;
+        loop {
+            let cell = next.as_deref().unwrap_or(self);
+            if let Some(found) = look(cell) {
+                return Some(found);
+            }
+            let other = Arc::clone(cell.state.lock().taken_from.as_ref()?.cell());
+            next = Some(other);
+        }
+    }
+}
+
 impl Awaited for CallCell {
     fn behind(&self) -> Option<Arc<dyn Calls>> {
-        let state = self.state.lock();
-        let (object, waits) = match &state.queued_in {
-            Some((Queue::Mailbox(object), _)) => (object.upgrade()?, true),
-            Some((Queue::Running(object), _)) => (object.upgrade()?, false),
-            _ => {
-                // The call may stand for another one, behind a membrane.
-                let other = Arc::clone(state.taken_from.as_ref()?.cell());
-                drop(state);
-                return other.behind();
-            }
-        };
-        drop(state);
-        // A method that has returned will be answered without the object's worker.
-        (waits || object.runs(self)).then_some(object as _)
+        let found = self.first_in_chain(|cell| {
+            let (object, waits) = match &cell.state.lock().queued_in {
+                Some((Queue::Mailbox(object), _)) => (object.upgrade(), true),
+                Some((Queue::Running(object), _)) => (object.upgrade(), false),
+                _ => return None,
+            };
+            // A method that has returned will be answered without the object's worker.
+            Some(object.filter(|object| waits || object.runs(cell)))
+        });
+        Some(found?? as _)
     }
 
     fn awaited_peer(&self) -> Option<String> {
-        let state = self.state.lock();
-        if let Phase::Asked(question) | Phase::Redirected(question) = &state.phase {
-            return Some(origin::named(question.peer()));
-        }
-        let other = Arc::clone(state.taken_from.as_ref()?.cell());
-        drop(state);
-        other.awaited_peer()
+        self.first_in_chain(|cell| match &cell.state.lock().phase {
+            Phase::Asked(question) | Phase::Redirected(question) => {
+                Some(origin::named(question.peer()))
+            }
+            _ => None,
+        })
     }
 }
 

@@ -238,7 +238,20 @@ impl Txn<'_> {
             }
             answer::State::Returned { .. } => Ok(()),
         };
+        let goes_on = match (&entry.state, &entry.interest) {
+            (answer::State::Running { .. }, None) => Some(Arc::clone(&entry.cell)),
+            _ => None,
+        };
         self.effect(Effect::drop(entry.left_table()));
-        result
+        result?;
+        goes_on.map_or(Ok(()), |taken| self.charge_taken(&taken))
+    }
+
+    /// Charges for a call that goes on, because this side has taken its outcome, and that the peer
+    /// has finished. There may be any number of these, which take each other's outcome.
+    fn charge_taken(&mut self, taken: &Arc<CallCell>) -> Result<(), Abort> {
+        let charge = self.charge(Kind::Content, costs::TAKEN)?;
+        taken.tell_when_done(Box::new(move |_| drop(charge)));
+        Ok(())
     }
 }
