@@ -398,7 +398,7 @@ mutant(
     "tail-call-taken-twice",
     "incoming/returns.rs",
     "the outcome of a call may be taken by two questions",
-    "let interest = <<<entry.interest.take()>>>.ok_or(\"has been taken before\")?;",
+    "answer::ResultsTo::Yourself => <<<entry.interest.take()>>>.ok_or(\"has been taken before\"),",
     "entry.interest.clone()",
 )
 mutant(

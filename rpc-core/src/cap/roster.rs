@@ -42,6 +42,11 @@ impl Roster {
         cell.tell_when_done(Box::new(move |_| drop(leaving)));
     }
 
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.entries.lock().calls.len()
+    }
+
     /// Takes all calls off, in the order in which they entered.
     pub(crate) fn take_all(&self) -> Vec<Arc<CallCell>> {
         let calls = std::mem::take(&mut self.entries.lock().calls);

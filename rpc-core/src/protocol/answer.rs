@@ -26,7 +26,7 @@
 //! `noFinishNeeded` and the entry is gone at once. A Finish that comes
 //! nevertheless is ignored.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use crate::budget::Charge;
 use crate::cap::call::{CallCell, Interest};
@@ -96,35 +96,6 @@ impl Debts {
 impl Drop for Owed {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-/// Calls of the peer whose outcomes questions of this side have taken. When both sides have
-/// finished, such a call is in no table any more; but it came over this connection, and ends
-/// with it. Otherwise a peer could leave calls behind that only it would have ended, with
-/// whoever waits for them here. Such a call goes on where the connection ends because it is not
-/// used: with empty tables, nothing that the call waits for is the peer's.
-#[derive(Default)]
-pub(super) struct TakenCalls {
-    calls: Vec<Weak<CallCell>>,
-    /// How many there were when those that were over were last forgotten.
-    kept: usize,
-}
-
-impl TakenCalls {
-    pub(super) fn add(&mut self, call: &Arc<CallCell>) {
-        /// Number of calls among which nobody looks for those that are over.
-        const FEW: usize = 16;
-        if self.calls.len() >= 2 * self.kept + FEW {
-            self.calls.retain(|call| call.strong_count() > 0);
-            self.kept = self.calls.len();
-        }
-        self.calls.push(Arc::downgrade(call));
-    }
-
-    /// Takes out those that somebody still refers to.
-    pub(super) fn take(&mut self) -> Vec<Arc<CallCell>> {
-        std::mem::take(self).calls.iter().filter_map(Weak::upgrade).collect()
     }
 }
 

@@ -38,10 +38,10 @@ pub(crate) const CALL: u64 = (entry(size_of::<Answer>()) + (size_of::<CallCell>(
 /// because a call that is finished may still be under way.
 const UNDER_WAY: usize = size_of::<CallCell>() + ARC + place(size_of::<CallRequest>());
 
-/// A call of the peer whose outcome this side has taken, and that has left the table: the cell,
-/// what remembers it for the end of the connection, and what holds this charge.
+/// A call of the peer whose outcome this side has taken, and that has left the table: the cell, its
+/// place among those that end with the connection, and what holds this charge.
 pub(super) const TAKEN: u64 =
-    (size_of::<CallCell>() + ARC + place(size_of::<[usize; 4]>()) + size_of::<Charge>() + ARC)
+    ((size_of::<CallCell>() + ARC) + entry(size_of::<[usize; 4]>()) + size_of::<Charge>() + ARC)
         as u64;
 
 /// A capability of the peer.

@@ -101,7 +101,7 @@ impl Txn<'_> {
             self.effect(Effect::drop(embargo.target));
         }
         for (_, answer) in machine.answers.take_all() {
-            if let (answer::State::Running { .. }, Some(_)) = (&answer.state, &answer.interest) {
+            if let answer::State::Running { .. } = answer.state {
                 // The call is cancelled even if fields of its results are still
                 // referred to: a method to which the peer gave such a field may be
                 // waiting for this call.
@@ -110,15 +110,10 @@ impl Txn<'_> {
             }
             self.effect(Effect::drop(answer.left_table()));
         }
-        let taken = self.order.taken.take();
-        match self.order.phase {
-            // The peer was not needed any more for what is left of them.
-            Phase::DeadUnused(_) => self.effect(Effect::drop(taken)),
-            _ => {
-                for call in taken {
-                    self.effect(Effect::Cancel(Arc::clone(&call)));
-                    self.effect(Effect::Complete(call, Err(error.clone())));
-                }
+        if let Phase::Dead(_) = self.order.phase {
+            for call in self.order.taken.take_all() {
+                self.effect(Effect::Cancel(Arc::clone(&call)));
+                self.effect(Effect::Complete(call, Err(error.clone())));
             }
         }
         self.end_handoffs();

@@ -71,6 +71,7 @@ use crate::budget::{Budget, Charge, Kind, Places};
 use crate::cap::client::Client;
 use crate::cap::delivery::{Delivery, Route};
 use crate::cap::effects::{self, Effect, Effects, LockScope};
+use crate::cap::roster::Roster;
 use crate::cap::watch::Endings;
 use crate::deadline::TimeLimit;
 use crate::error::Error;
@@ -282,8 +283,12 @@ struct Order {
     next_serial: u64,
     pipelines: Pipelines,
     new_calls: NewCalls,
-    /// The peer's calls whose outcomes this side has taken.
-    taken: answer::TakenCalls,
+    /// The peer's calls that it has finished and whose outcomes questions of this side have taken.
+    /// Such a call is in no table any more; but it came over this connection, and ends with it.
+    /// Otherwise a peer could leave calls behind that only it would have ended, with whoever waits
+    /// for them here. They go on where the connection ends because it is not used: with empty
+    /// tables, nothing that they wait for is the peer's.
+    taken: Arc<Roster>,
 }
 
 /// What becomes of calls that the peer makes from now on: see Note [draining].
@@ -381,7 +386,7 @@ impl Machine {
                 next_serial: 0,
                 pipelines: Pipelines::default(),
                 new_calls: NewCalls::default(),
-                taken: answer::TakenCalls::default(),
+                taken: Arc::default(),
             }),
             questions: Table::new(),
             answers: Table::new(),

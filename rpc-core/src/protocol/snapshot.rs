@@ -150,6 +150,12 @@ impl Machine {
         holdings
     }
 
+    /// The number of calls that were finished and whose outcomes this side has taken.
+    #[cfg(test)]
+    pub(crate) fn taken_calls(self: &Arc<Self>) -> usize {
+        self.transact(|txn| txn.order.taken.len())
+    }
+
     /// Resolves the fields of results that stay with the peer to null. Nothing else would
     /// resolve them: Note [tail calls], Note [pipeline only].
     #[cfg(any(test, fuzzing))]

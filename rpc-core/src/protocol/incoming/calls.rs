@@ -244,12 +244,14 @@ impl Txn<'_> {
         };
         self.effect(Effect::drop(entry.left_table()));
         result?;
-        goes_on.map_or(Ok(()), |taken| self.charge_taken(&taken))
+        goes_on.map_or(Ok(()), |taken| self.remember_taken(&taken))
     }
 
-    /// Charges for a call that goes on, because this side has taken its outcome, and that the peer
-    /// has finished. There may be any number of these, which take each other's outcome.
-    fn charge_taken(&mut self, taken: &Arc<CallCell>) -> Result<(), Abort> {
+    /// Remembers a call that goes on, because this side has taken its outcome, and that the peer
+    /// has finished. There may be any number of these, which take each other's outcome, so each is
+    /// charged for.
+    fn remember_taken(&mut self, taken: &Arc<CallCell>) -> Result<(), Abort> {
+        self.order.taken.enter(taken);
         let charge = self.charge(Kind::Content, costs::TAKEN)?;
         taken.tell_when_done(Box::new(move |_| drop(charge)));
         Ok(())

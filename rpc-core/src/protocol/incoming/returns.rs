@@ -313,23 +313,16 @@ impl Txn<'_> {
 
     /// Takes over the peer's interest in the outcome of a call that it made to this
     /// side.
-    fn take_answer(&mut self, id: AnswerId) -> Result<Interest, Abort> {
+    fn take_answer(&self, id: AnswerId) -> Result<Interest, Abort> {
         let taken = self.machine.answers.with(id, |entry| match entry.results_to {
-            answer::ResultsTo::Yourself => {
-                // The peer need not finish its question when this side's question ends, so its
-                // question must not keep the call alive.
-                let interest = entry.interest.take().ok_or("has been taken before")?;
-                Ok((interest, Arc::clone(&entry.cell)))
-            }
+            // The peer need not finish its question when this side's question ends, so its
+            // question must not keep the call alive.
+            answer::ResultsTo::Yourself => entry.interest.take().ok_or("has been taken before"),
             answer::ResultsTo::Caller => Err("was not called with sendResultsTo.yourself"),
         });
-        let (interest, cell) = taken
+        taken
             .unwrap_or(Err("is not outstanding"))
-            .map_err(|why| Abort::new(format!("takeFromOtherQuestion: question {id} {why}")))?;
-        self.order.taken.add(&cell);
-        // The interest refers to it, too.
-        drop(cell);
-        Ok(interest)
+            .map_err(|why| Abort::new(format!("takeFromOtherQuestion: question {id} {why}")))
     }
 
     /// Settles a call, as a step of this transaction.
