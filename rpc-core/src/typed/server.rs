@@ -109,7 +109,7 @@ pub fn run<P, R>(call: IncomingCall, method: impl FnOnce(Params<P>, Results<R>) 
     let content = Content::new(call.params());
     let ticket = Ticket::new(call);
     let params = Params { content, ticket: Rc::clone(&ticket) };
-    answer(&ticket, |results| method(params, results));
+    answer(&ticket, AtEnd::Yes, |results| method(params, results));
 }
 
 /// As [`run`], for a method without results.
@@ -122,19 +122,34 @@ pub fn run_streaming<P>(call: IncomingCall, method: impl FnOnce(Params<P>) -> Re
     }
 }
 
-fn answer<R>(ticket: &Rc<Ticket>, method: impl FnOnce(Results<R>) -> Result<()>) {
+/// Whether the method of the call has returned when its call is answered. Results that were
+/// deferred may be answered in the middle of it.
+#[derive(Clone, Copy)]
+enum AtEnd {
+    Yes,
+    Perhaps,
+}
+
+fn answer<R>(ticket: &Rc<Ticket>, at_end: AtEnd, method: impl FnOnce(Results<R>) -> Result<()>) {
     let outcome = method(Results { ticket: Rc::clone(ticket), draft: None, results: PhantomData });
     let stage = ticket.call.replace(Stage::Closed);
+    let respond = |call: IncomingCall, outcome| match at_end {
+        AtEnd::Yes => call.respond_at_end(outcome),
+        AtEnd::Perhaps => call.respond(outcome),
+    };
     match (stage, outcome) {
-        (Stage::Open(call), Ok(())) => call.respond_at_end(match ticket.left.take() {
-            Some(Left::Draft(draft)) => Ok(draft.finish()),
-            Some(Left::Nothing) => Ok(PayloadBuilder::for_results().finish(Vec::new())),
-            None => Err(Error::failed(
-                "the server kept the results of this call beyond its method; \
+        (Stage::Open(call), Ok(())) => respond(
+            call,
+            match ticket.left.take() {
+                Some(Left::Draft(draft)) => Ok(draft.finish()),
+                Some(Left::Nothing) => Ok(PayloadBuilder::for_results().finish(Vec::new())),
+                None => Err(Error::failed(
+                    "the server kept the results of this call beyond its method; \
                  it should defer them to answer later",
-            )),
-        }),
-        (Stage::Open(call), Err(error)) => call.respond_at_end(Err(error)),
+                )),
+            },
+        ),
+        (Stage::Open(call), Err(error)) => respond(call, Err(error)),
         (Stage::Deferred(deferral), Err(error)) => deferral.respond(Err(error)),
         (Stage::Deferred(_), Ok(())) | (Stage::Closed, _) => {}
     }
@@ -409,7 +424,7 @@ impl<R> DeferredResults<R> {
         };
         let draft = self.filled.take().map(|(builder, caps)| Draft::resumed(builder, &caps));
         let ticket = Ticket::new(call);
-        answer(&ticket, |mut results| {
+        answer(&ticket, AtEnd::Perhaps, |mut results| {
             results.draft = draft;
             method(results)
         });
