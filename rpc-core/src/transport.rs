@@ -18,6 +18,7 @@ use thiserror::Error;
 
 pub use self::identity::{Identity, ParseVatIdError, VatId};
 pub use crate::fd::Descriptor;
+pub use crate::sync::Arrivals;
 use crate::wire::message::Message;
 
 /// A connected, blocking, two-way stream of messages.
@@ -66,10 +67,19 @@ pub trait MessageReader: Send + 'static {
         None
     }
 
+    /// What tells that more of the stream has come, where that is another thread of this
+    /// process: the same as a [`descriptor`](Self::descriptor), of which there is none then.
+    /// A reader that wraps another one may pass this on if it also passes on
+    /// [`try_read_next`](Self::try_read_next), and adds no messages of its own.
+    fn arrivals(&self) -> Option<Arc<Arrivals>> {
+        None
+    }
+
     /// Reads as [`read_next`](Self::read_next) does, but does not wait; `None` if what has
     /// come does not complete a message. It is called only if there is a
     /// [`descriptor`](Self::descriptor), and after `None` only when that was readable
-    /// since, or at the beginning if something was [buffered](Self::has_buffered).
+    /// since, or at the beginning if something was [buffered](Self::has_buffered); or if
+    /// there are [`arrivals`](Self::arrivals), at any time.
     ///
     /// # Errors
     /// The errors of [`read`](Self::read).

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use capnp_threads_core::memory::GiveBack;
 use capnp_threads_core::message::Message;
 use capnp_threads_core::transport::{
-    FrameLimits, MessageReader, MessageWriter, PeerDescription, Transport, TransportControl,
-    TransportError,
+    Arrivals, FrameLimits, MessageReader, MessageWriter, PeerDescription, Received, Transport,
+    TransportControl, TransportError,
 };
 use parking_lot::{Condvar, Mutex};
 
@@ -65,8 +65,9 @@ pub fn pair() -> (Transport, Transport) {
 /// A reader takes everything that waits at once, so up to twice the capacity may
 /// be on its way in one direction.
 pub fn pair_with_capacity(capacity: Capacity) -> (Transport, Transport) {
-    let left = Arc::new(Lane::new(capacity));
-    let right = Arc::new(Lane::new(capacity));
+    let (to_left, to_right) = Arrivals::pair();
+    let left = Arc::new(Lane::new(capacity, to_left));
+    let right = Arc::new(Lane::new(capacity, to_right));
     (side(&left, &right), side(&right, &left))
 }
 
@@ -112,6 +113,8 @@ struct Lane {
     readable: Condvar,
     /// The queue was emptied, or the reader is gone.
     writable: Condvar,
+    /// Tells the same as `readable`, for a reader that does not wait.
+    arrivals: Arc<Arrivals>,
 }
 
 struct State {
@@ -125,7 +128,7 @@ struct State {
 }
 
 impl Lane {
-    fn new(capacity: Capacity) -> Self {
+    fn new(capacity: Capacity, arrivals: Arc<Arrivals>) -> Self {
         Lane {
             capacity,
             state: Mutex::new(State {
@@ -136,13 +139,35 @@ impl Lane {
             }),
             readable: Condvar::new(),
             writable: Condvar::new(),
+            arrivals,
         }
     }
 
     fn end(&self) {
-        self.state.lock().ended = true;
+        let mut state = self.state.lock();
+        state.ended = true;
+        self.arrivals.set(true);
+        drop(state);
+        self.tell_of_the_end();
+    }
+
+    fn tell_of_the_end(&self) {
         self.readable.notify_all();
         self.writable.notify_all();
+        self.arrivals.tell();
+    }
+
+    /// Puts a message into the queue. [`tell`](Self::tell) has to follow.
+    fn push(&self, state: &mut State, message: Message, words: usize) {
+        state.words = state.words.saturating_add(words);
+        state.queue.push_back(message);
+        self.arrivals.set(true);
+    }
+
+    /// Tells the reader that something has come.
+    fn tell(&self) {
+        self.readable.notify_one();
+        self.arrivals.tell();
     }
 
     fn refuse(&self) {
@@ -150,10 +175,10 @@ impl Lane {
         state.refused = true;
         let dropped = std::mem::take(&mut state.queue);
         state.words = 0;
+        self.arrivals.set(true);
         drop(state);
         drop(dropped);
-        self.readable.notify_all();
-        self.writable.notify_all();
+        self.tell_of_the_end();
     }
 
     fn has_room_for(&self, state: &State, words: usize) -> bool {
@@ -171,27 +196,73 @@ struct Reader {
     failed: bool,
 }
 
-impl MessageReader for Reader {
-    fn read(&mut self) -> Result<Option<Message>, TransportError> {
-        if self.failed {
-            return Err(io::Error::other("an earlier read of this stream failed").into());
-        }
-        if self.taken.is_empty() {
-            let mut state = self.lane.state.lock();
-            while state.queue.is_empty() && !state.ended && !state.refused {
-                self.lane.readable.wait(&mut state);
-            }
-            std::mem::swap(&mut self.taken, &mut state.queue);
-            state.words = 0;
-            drop(state);
-            self.lane.writable.notify_all();
-        }
+impl Reader {
+    /// Takes everything out of the queue.
+    fn take_all(&mut self, state: &mut State) {
+        std::mem::swap(&mut self.taken, &mut state.queue);
+        state.words = 0;
+    }
+
+    /// The next message of those that were taken out; `None` if there is none.
+    ///
+    /// # Errors
+    /// It is not accepted.
+    fn next(&mut self) -> Result<Option<Message>, TransportError> {
         let Some(message) = self.taken.pop_front() else { return Ok(None) };
         self.taken.give_back(KEPT);
         let checked = check(&message, self.limits);
         self.failed = checked.is_err();
         checked?;
         Ok(Some(without_surplus(message, self.limits)))
+    }
+
+    fn check_whole(&self) -> Result<(), TransportError> {
+        if self.failed {
+            return Err(io::Error::other("an earlier read of this stream failed").into());
+        }
+        Ok(())
+    }
+}
+
+impl MessageReader for Reader {
+    fn read(&mut self) -> Result<Option<Message>, TransportError> {
+        self.check_whole()?;
+        if self.taken.is_empty() {
+            let lane = Arc::clone(&self.lane);
+            let mut state = lane.state.lock();
+            while state.queue.is_empty() && !state.ended && !state.refused {
+                lane.readable.wait(&mut state);
+            }
+            self.take_all(&mut state);
+            drop(state);
+            lane.writable.notify_all();
+        }
+        self.next()
+    }
+
+    fn arrivals(&self) -> Option<Arc<Arrivals>> {
+        Some(Arc::clone(&self.lane.arrivals))
+    }
+
+    fn try_read_next(&mut self) -> Result<Option<Received>, TransportError> {
+        self.check_whole()?;
+        if self.taken.len() <= 1 {
+            let lane = Arc::clone(&self.lane);
+            let mut state = lane.state.lock();
+            let is_over = state.ended || state.refused;
+            if self.taken.is_empty() {
+                self.take_all(&mut state);
+            }
+            // The one that is left is going to be returned.
+            let is_last = self.taken.len() <= 1 && state.queue.is_empty();
+            lane.arrivals.set(is_over || !is_last);
+            drop(state);
+            lane.writable.notify_all();
+            if self.taken.is_empty() {
+                return Ok(is_over.then_some(Received::End));
+            }
+        }
+        Ok(self.next()?.map(Received::Message))
     }
 
     fn has_buffered(&self) -> bool {
@@ -244,7 +315,7 @@ impl MessageWriter for Writer {
         while let Some(message) = next.take() {
             let words = message.size_in_words();
             while !state.refused && !state.ended && !self.lane.has_room_for(&state, words) {
-                self.lane.readable.notify_one();
+                self.lane.tell();
                 self.lane.writable.wait(&mut state);
             }
             if state.refused || state.ended {
@@ -252,12 +323,11 @@ impl MessageWriter for Writer {
                 let reason = "the other side does not read any more, or this side has finished";
                 return Err(io::Error::new(io::ErrorKind::BrokenPipe, reason).into());
             }
-            state.words = state.words.saturating_add(words);
-            state.queue.push_back(message);
+            self.lane.push(&mut state, message, words);
             next = messages.next();
         }
         drop(state);
-        self.lane.readable.notify_one();
+        self.lane.tell();
         Ok(())
     }
 
@@ -274,13 +344,12 @@ impl MessageWriter for Writer {
                 first_left = Some(message);
                 break;
             }
-            state.words = state.words.saturating_add(words);
-            state.queue.push_back(message);
+            self.lane.push(&mut state, message, words);
         }
         drop(state);
         let left: Vec<Message> = first_left.into_iter().chain(rest).collect();
         batch.extend(left);
-        self.lane.readable.notify_one();
+        self.lane.tell();
         Ok(batch.is_empty())
     }
 

@@ -21,8 +21,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use capnp_threads_core::describe::{DescribeOptions, Direction, describe};
 use capnp_threads_core::message::Message;
 use capnp_threads_core::transport::{
-    Descriptor, FrameLimits, MessageReader, MessageWriter, PeerDescription, Received, Transport,
-    TransportControl, TransportError,
+    Arrivals, Descriptor, FrameLimits, MessageReader, MessageWriter, PeerDescription, Received,
+    Transport, TransportControl, TransportError,
 };
 use parking_lot::Mutex;
 
@@ -146,6 +146,10 @@ impl MessageReader for TappedReader {
 
     fn descriptor(&self) -> Option<Descriptor> {
         self.inner.descriptor()
+    }
+
+    fn arrivals(&self) -> Option<Arc<Arrivals>> {
+        self.inner.arrivals()
     }
 
     fn try_read_next(&mut self) -> Result<Option<Received>, TransportError> {

@@ -16,7 +16,7 @@ use crate::error::{Error, Result, Timeout};
 use crate::wire::Hint;
 use crate::work::origin;
 use crate::work::own_call::{self, OwnCall};
-use crate::work::progress::{Means, Prepared};
+use crate::work::progress::{self, Means, Prepared};
 use crate::work::role;
 use crate::work::room::{Permit, Room};
 
@@ -161,10 +161,13 @@ impl Client {
         let deadline = place.deadline.unwrap_or(Deadline::NEVER);
         // Otherwise effects of other code would stand between the call and its method.
         let own = if effects::may_run() { OwnCall::begin(deadline) } else { None };
-        let _prepared = place.means().and_then(Prepared::begin);
+        let _prepared = Prepared::begin(place.means());
         let pending = place.send(call, By::Caller);
         if let Some(own) = own {
             effects::catch_up();
+            if own_call::is_on_its_way() {
+                progress::advance(|| pending.question());
+            }
             own.run().map_err(Error::unanswered)?;
         }
         pending.end_before(deadline)

@@ -13,7 +13,7 @@ use super::payload::Payload;
 use crate::error::{Error, Result};
 use crate::transport::PeerDescription;
 use crate::work::executor::{Executor, Job};
-use crate::work::{hands, interrupt};
+use crate::work::{hands, interrupt, progress};
 
 /// A call that has reached an object of this process.
 ///
@@ -160,7 +160,9 @@ impl IncomingCall {
 
     /// As [`respond`](Self::respond), where the method has returned.
     pub(crate) fn respond_at_end(self, outcome: Result<Payload>) {
-        let _keeps = hands::answers(Arc::as_ptr(&self.cell) as usize);
+        let call = Arc::as_ptr(&self.cell) as usize;
+        progress::answers(call, || self.cell.came_over()?.room().means());
+        let _keeps = hands::answers(call);
         self.respond(outcome);
     }
 

@@ -32,6 +32,7 @@ use crate::work::hands;
 use crate::work::interrupt::Detached;
 use crate::work::origin::{self, Origin};
 use crate::work::own_call;
+use crate::work::progress::Ends;
 use crate::work::role::{self, Pace};
 
 /// The object behind a capability of this process. Generated code implements this trait
@@ -215,7 +216,8 @@ impl LocalObject {
         if self.concurrency == Concurrency::Inline {
             return effects::defer(Effect::RunInline(self));
         }
-        let _own = own_call::comes(Arc::as_ptr(&cell) as usize);
+        let question = cell.answer_id().map(|id| id.0);
+        let _own = own_call::comes(Arc::as_ptr(&cell) as usize, origin, question);
         self.call_worker(origin);
     }
 
@@ -243,6 +245,8 @@ impl LocalObject {
                     let _runs = self
                         .ends_with_answer
                         .then(|| hands::Runs::begin(Arc::as_ptr(&call.cell) as usize));
+                    // Answers to several calls are brought together.
+                    let _ends = if last { self.ends(&call) } else { None };
                     self.begin(call);
                 }
             }
@@ -251,6 +255,11 @@ impl LocalObject {
                 hands::let_go();
             }
         }
+    }
+
+    /// Lets this thread bring the answer of a call that it is going to run.
+    fn ends(&self, call: &CallRequest) -> Option<Ends> {
+        self.ends_with_answer.then(|| Ends::begin(Arc::as_ptr(&call.cell) as usize))
     }
 
     /// Runs a call that has left the mailbox, unless it was cancelled before that.
@@ -313,7 +322,10 @@ impl Calls for LocalObject {
         let taken = self.mailbox.lock().first_if(origin, call);
         let Some(Taken { call, .. }) = taken else { return false };
         role::set_pace(Pace::Calm);
-        self.begin(call);
+        {
+            let _ends = self.ends(&call);
+            self.begin(call);
+        }
         let origins = self.mailbox.lock().pass_on();
         origins.into_iter().for_each(|origin| Arc::clone(&self).call_worker(origin));
         true

@@ -15,6 +15,7 @@ use crate::cap::effects;
 use crate::cap::payload::{Outcome, Payload};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result, Timeout};
+use crate::work::progress::OwnQuestion;
 use crate::work::role;
 
 /// A call that was started. Any thread may wait for its outcome, more than once.
@@ -88,6 +89,11 @@ impl Pending {
     fn outcome_before(&self, deadline: Deadline) -> Result<Option<Outcome>> {
         // The call goes on when the wait fails.
         self.0.cell().wait(deadline).map_err(Error::unanswered)
+    }
+
+    /// The question by which the call was sent to a peer, while it is not answered.
+    pub(crate) fn question(&self) -> Option<OwnQuestion> {
+        self.0.cell().question()
     }
 
     /// The outcome, if it has arrived. Does not wait.

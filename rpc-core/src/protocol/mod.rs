@@ -472,6 +472,11 @@ impl Machine {
         self.questions.len() + self.answers.len()
     }
 
+    /// That of the calls that come over this connection.
+    pub(crate) fn origin(&self) -> Origin {
+        self.settings.origin
+    }
+
     fn address(self: &Arc<Self>) -> usize {
         Arc::as_ptr(self) as usize
     }

@@ -15,6 +15,7 @@ mod receiving;
 mod sending;
 mod serving;
 mod snapshot;
+mod standing;
 mod steps;
 mod supervisor;
 mod system;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod attendants;
+mod both;
 mod reading;
 
 use std::collections::VecDeque;

@@ -46,9 +46,13 @@
 //!   the coordinator has caught up.
 //! - A panic gives the turn back and ends the connection.
 //!
-//! A transport without a descriptor, and a process that has none left, keep to the receive
-//! thread. Where connections share their threads, an attendant does what the receive thread
-//! would do (Note [shared threads]).
+//! A transport within this process has no descriptor, but tells of arrivals
+//! (`sync/arrivals.rs`). There a thread also makes the steps of the other side, and nobody
+//! sleeps with the turn: Note [both sides].
+//!
+//! A transport that tells of nothing, and a process that has no descriptor left, keep to the
+//! receive thread. Where connections share their threads, an attendant does what the receive
+//! thread would do (Note [shared threads]).
 
 use std::sync::{Arc, Weak};
 
@@ -56,6 +60,7 @@ use super::attendants::{Resident, Summons};
 use super::connection;
 use super::receiving::{Entrance, Incoming, MAX_HELD, Receiving};
 use super::sending::Sending;
+use super::standing::{Shared, Standing, Tells};
 use crate::cap::effects;
 use crate::deadline::Deadline;
 use crate::error::Error;
@@ -63,13 +68,13 @@ use crate::log::tell;
 use crate::panics;
 use crate::protocol::Machine;
 use crate::sync::atomic::{AtomicU8, Ordering};
-use crate::sync::{Mutex, Parker, Polled, Standby, StandbySet};
+use crate::sync::{Mutex, Parker, Polled};
 use crate::transport::MessageReader;
 use crate::work::event::Event;
 use crate::work::left;
 use crate::work::origin::{OnBehalf, Origin};
 use crate::work::pool::Pool;
-use crate::work::progress::{Hands, Making, Progress};
+use crate::work::progress::{Hands, Making, OwnQuestion, Progress};
 use crate::work::role::{InRole, Role};
 use crate::work::waiting;
 use crate::work::waking::Batch;
@@ -87,7 +92,8 @@ const MAX_IDLE: std::time::Duration = std::time::Duration::from_secs(1);
 /// The reading side of a connection whose threads take turns.
 pub(super) struct Reading {
     owner: AtomicU8,
-    standby: Standby,
+    standing: Standing,
+    stands_by: StandsBy,
     /// The transport has taken something in before: its descriptor does not tell of it.
     is_ahead: bool,
     /// Used by whoever has the turn, so that nobody waits for the lock. Absent once the
@@ -104,6 +110,15 @@ pub(super) struct Reading {
 const FREE: u8 = 0;
 const TAKEN: u8 = 1;
 const OVER: u8 = 2;
+
+/// Who reads what nobody else reads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum StandsBy {
+    /// A receive thread, which [stands by](Reading::stand_by).
+    OwnThread,
+    /// Attendants: Note [shared threads].
+    Attendants,
+}
 
 /// The right to read. Dropping it makes the turn free, or ends it with the stream.
 struct Turn<'a> {
@@ -135,35 +150,44 @@ impl Reading {
     /// Prepares reading in turns.
     ///
     /// `shared` is the set in which other connections are stood by for, too, and the number of
-    /// this one; nothing is read then before [`begin`](Self::begin), and the turn is taken.
+    /// this one. Where attendants stand by nothing is read before [`begin`](Self::begin), and
+    /// the turn is taken.
     ///
     /// # Errors
     /// Gives the reader back if its transport does not allow this.
     pub(super) fn new(
         reader: Box<dyn MessageReader>,
-        shared: Option<(Arc<StandbySet>, u64)>,
+        shared: Shared,
         entrance: Entrance,
         receiving: Arc<Receiving>,
         sending: Arc<Sending>,
         machine: Arc<Machine>,
         pool: Weak<Pool>,
     ) -> Result<Arc<Self>, (Box<dyn MessageReader>, Entrance)> {
-        let asked = || reader.descriptor().map(|descriptor| (descriptor, reader.has_buffered()));
+        let asked = || Tells::of(&*reader).map(|tells| (tells, reader.has_buffered()));
         let asked = panics::caught("a transport's reader", asked);
-        let Some((descriptor, is_ahead)) = asked.ok().flatten() else {
+        let Some((tells, is_ahead)) = asked.ok().flatten() else {
             return Err((reader, entrance));
         };
-        let owner = if shared.is_some() { TAKEN } else { FREE };
-        let standby = match Standby::new(descriptor, shared) {
-            Ok(standby) => standby,
+        let stands_by = match (&tells, &shared) {
+            (Tells::Descriptor(_), Some(_)) => StandsBy::Attendants,
+            _ => StandsBy::OwnThread,
+        };
+        let standing = match Standing::new(tells, shared) {
+            Ok(standing) => standing,
             Err(error) => {
                 tell!(DEBUG, %error, "only the receive thread of a connection reads");
                 return Err((reader, entrance));
             }
         };
+        let owner = match stands_by {
+            StandsBy::Attendants => TAKEN,
+            StandsBy::OwnThread => FREE,
+        };
         let reading = Arc::new_cyclic(|this| Reading {
             owner: AtomicU8::new(owner),
-            standby,
+            standing,
+            stands_by,
             is_ahead,
             reader: Mutex::new(Some(reader)),
             entrance,
@@ -178,14 +202,20 @@ impl Reading {
         Ok(reading)
     }
 
+    /// Who has to stand by for this.
+    pub(super) fn stands_by(&self) -> StandsBy {
+        self.stands_by
+    }
+
     /// What the receive thread does, until the stream is over.
     pub(super) fn stand_by(&self) {
+        self.open_to_other();
         if self.is_ahead {
             self.claim().into_iter().for_each(|turn| self.read_while_busy(turn));
         }
         while self.owner.load(Ordering::SeqCst) != OVER {
             left::write();
-            if let Err(error) = self.standby.wait() {
+            if let Err(error) = self.standing.wait() {
                 self.receiving
                     .pass_on(&self.entrance, Incoming::End(Error::disconnected(error.to_string())));
                 break;
@@ -225,7 +255,7 @@ impl Reading {
         let has_buffered = |reader: &dyn MessageReader| {
             panics::caught("a transport's reader", || reader.has_buffered()).unwrap_or(true)
         };
-        self.standby.is_readable()
+        self.standing.is_readable()
             || self.reader.lock().as_ref().is_some_and(|reader| has_buffered(&**reader))
     }
 
@@ -253,15 +283,20 @@ impl Reading {
         Some(Turn { reading: self, next: Next::Later })
     }
 
+    /// The turn that this thread has kept.
+    fn kept_turn(&self) -> Turn<'_> {
+        Turn { reading: self, next: Next::Later }
+    }
+
     /// Claims the turn for another thread than the receive thread.
     fn claim_elsewhere(&self) -> Option<Turn<'_>> {
         let turn = self.claim()?;
-        self.standby_is(Standby::disarm);
+        self.standby_is(Standing::disarm);
         Some(turn)
     }
 
-    fn standby_is(&self, set: impl Fn(&Standby) -> std::io::Result<()>) {
-        if let Err(error) = set(&self.standby) {
+    fn standby_is(&self, set: impl Fn(&Standing) -> std::io::Result<()>) {
+        if let Err(error) = set(&self.standing) {
             // The descriptor is in the set as long as both exist.
             tell!(ERROR, %error, "a connection's socket cannot be waited for");
             self.machine.disconnect(Error::disconnected(error.to_string()));
@@ -284,7 +319,7 @@ impl Reading {
                 let held = self.sending.hold(&self.machine);
                 let batch = Batch::begin();
                 for _ in 0..MAX_HELD {
-                    if !reads_more && !reader.has_buffered() {
+                    if !reads_more && !reader.has_buffered() || !self.has_room_for(whose) {
                         return Next::Later;
                     }
                     let Some(event) = self.receiving.next_now(&mut **reader) else {
@@ -300,6 +335,14 @@ impl Reading {
                 reads_more = reads_more && goes_on();
             }
         });
+    }
+
+    /// Whether a thread that makes steps here need not wait for the coordinator. With a
+    /// descriptor it may: then it has the turn of its own connection, and no other one.
+    fn has_room_for(&self, whose: Whose) -> bool {
+        whose == Whose::Own
+            || self.standing.descriptor().is_some()
+            || self.receiving.has_caught_up()
     }
 
     /// Does something in the turn, which says what comes next.
@@ -368,16 +411,42 @@ impl Reading {
 
 impl Progress for Reading {
     fn prepare(&self) -> bool {
-        self.is_for_guests() && self.claim_elsewhere().is_some_and(Turn::keep)
+        match self.standing {
+            Standing::Descriptor(_) => {
+                self.is_for_guests() && self.claim_elsewhere().is_some_and(Turn::keep)
+            }
+            Standing::Here(_) => self.is_for_guests() && self.prepare_both(),
+        }
+    }
+
+    fn prepare_to_answer(&self) -> bool {
+        match self.standing {
+            Standing::Descriptor(_) => false,
+            Standing::Here(_) => effects::may_run() && self.prepare_both(),
+        }
     }
 
     fn give_up(&self) {
-        drop(Turn { reading: self, next: Next::Later });
+        match self.standing {
+            Standing::Descriptor(_) => drop(self.kept_turn()),
+            Standing::Here(_) => self.give_up_both(),
+        }
+    }
+
+    fn advance(&self, own: &dyn Fn() -> Option<OwnQuestion>) -> bool {
+        match self.standing {
+            Standing::Descriptor(_) => true,
+            Standing::Here(_) => self.advance_both(own()),
+        }
     }
 
     fn make(&self, parker: &Parker, deadline: Deadline, prepared: bool) -> bool {
+        let Some(descriptor) = self.standing.descriptor() else {
+            self.make_steps_of_both(parker, deadline, prepared);
+            return false;
+        };
         let turn = if prepared {
-            let own = Turn { reading: self, next: Next::Later };
+            let own = self.kept_turn();
             (!self.is_busy() && effects::may_run()).then_some(own)
         } else if self.is_for_guests() {
             self.claim_elsewhere()
@@ -385,7 +454,6 @@ impl Progress for Reading {
             None
         };
         let Some(mut turn) = turn else { return false };
-        let descriptor = self.standby.descriptor();
         let process = self.machine.room().home().process();
         let is_over = || deadline != Deadline::NEVER && deadline.has_passed();
         while !parker.was_unparked() && turn.next == Next::Later {
@@ -409,8 +477,9 @@ impl Progress for Reading {
         if self.is_busy() || !self.machine.room().home().is_here() {
             return false;
         }
+        // Who calls from this process makes the steps here, too, and needs the turn for that.
+        let Some(descriptor) = self.standing.descriptor() else { return false };
         let Some(mut turn) = self.claim_elsewhere() else { return false };
-        let descriptor = self.standby.descriptor();
         let process = self.machine.room().home().process();
         let end = Deadline::after(MAX_IDLE);
         while turn.next == Next::Later && !end.has_passed() {
@@ -475,9 +544,10 @@ impl Drop for Turn<'_> {
             Next::Kept => return,
         };
         self.reading.owner.store(owner, Ordering::SeqCst);
-        self.reading.standby_is(Standby::arm);
+        self.reading.standby_is(Standing::arm);
     }
 }
 
+mod both;
 #[cfg(all(test, not(rpc_model), any(target_os = "linux", target_os = "android")))]
 mod tests;

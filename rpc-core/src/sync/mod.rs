@@ -21,6 +21,7 @@
 //! The parker is the same in both, and made of these operations. Only what it asks the
 //! system for, its bell, is a condition in a model.
 
+mod arrivals;
 #[cfg(all(test, rpc_model))]
 mod explore;
 #[cfg(not(rpc_model))]
@@ -33,6 +34,7 @@ mod parker;
 #[cfg(not(rpc_model))]
 mod polling;
 
+pub use self::arrivals::Arrivals;
 #[cfg(all(test, rpc_model))]
 pub(crate) use self::explore::{explore, explore_all, explore_chances, explore_switches};
 #[cfg(not(rpc_model))]

@@ -15,7 +15,7 @@ pub(crate) fn params(label: u64, caps: &[Client]) -> Payload {
 }
 
 /// Results with a label and capabilities in the fields 0, 1, and so on.
-pub(super) fn results(label: u64, caps: &[Client]) -> Payload {
+pub(crate) fn results(label: u64, caps: &[Client]) -> Payload {
     fill(PayloadBuilder::for_results(), label, caps)
 }
 

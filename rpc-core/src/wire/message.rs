@@ -114,9 +114,11 @@ impl Message {
         }
     }
 
-    /// The content of a message that was received in one segment.
+    /// The content of a message in one segment.
     pub(super) fn only_segment(&self) -> Option<&[u8]> {
         match &self.body {
+            // From a peer in this process.
+            Body::Built(builder) if builder.len() == 1 => builder.get_segment(0),
             Body::Received(Received { words, ends }) if ends.is_empty() => {
                 Some(Word::words_to_bytes(words))
             }

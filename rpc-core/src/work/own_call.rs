@@ -20,11 +20,18 @@
 //! leaves the job to the thread when the object offers it ([`comes`]), so that no worker is
 //! woken for it. If another call is first in the mailbox when the thread gets there, a
 //! worker gets the job after all.
+//!
+//! The object may also be that of another vat of this process, behind a connection (Note
+//! [both sides]). Then the thread looks for its call among those that come over the
+//! connection, by the number of its question ([`Expected`]), and has to wait for the answer
+//! when it has run it. If the connection ends while the method runs, the thread learns of it
+//! when the method has returned.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use super::executor::Job;
+use super::origin::Origin;
 use super::posts::Post;
 use super::{interrupt, progress, role};
 use crate::deadline::Deadline;
@@ -59,7 +66,10 @@ enum About {
     Call,
     /// The same; this is the address of the call.
     Waits(usize),
-    /// The call has come to its object.
+    /// The same; the call comes to its object as the answer to this question of a peer in
+    /// this process.
+    Asked(Origin, u32),
+    /// The call has come to its object: its address there.
     Takes(usize),
 }
 
@@ -140,13 +150,42 @@ pub(crate) fn expect(call: usize) {
     });
 }
 
+/// Whether the call that this thread is going to wait for has left, and has not come to its
+/// object.
+pub(crate) fn is_on_its_way() -> bool {
+    ABOUT.with(|about| matches!(about.get(), About::Waits(_)))
+}
+
+/// While this exists, this thread makes the steps by which the call comes to its object.
+pub(crate) struct Expected(());
+
+impl Expected {
+    /// The call has the number `question` on the connection with this origin, over which it
+    /// comes.
+    pub(crate) fn begin(origin: Origin, question: u32) -> Self {
+        ABOUT.with(|about| about.set(About::Asked(origin, question)));
+        Expected(())
+    }
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        ABOUT.with(|about| about.set(About::Nothing));
+    }
+}
+
 /// While this exists, the thread offers a job to an executor.
 pub(crate) struct Comes(());
 
-/// Says that the job that comes next is for this call.
-pub(crate) fn comes(call: usize) -> Option<Comes> {
+/// Says that the job that comes next is for the call with this address. A peer's has an
+/// origin, and the number of a question there.
+pub(crate) fn comes(call: usize, origin: Origin, question: Option<u32>) -> Option<Comes> {
     let own = ABOUT.try_with(|about| {
-        let own = about.get() == About::Waits(call);
+        let own = match about.get() {
+            About::Waits(own) => own == call,
+            About::Asked(from, number) => from == origin && question == Some(number),
+            About::Nothing | About::Call | About::Takes(_) => false,
+        };
         if own {
             about.set(About::Takes(call));
         }
@@ -164,6 +203,11 @@ impl Drop for Comes {
 /// Whether this thread keeps the job that comes now.
 pub(super) fn takes() -> bool {
     ABOUT.try_with(|about| matches!(about.get(), About::Takes(_))).unwrap_or_default()
+}
+
+/// Whether this thread has kept the call that it is going to wait for.
+pub(crate) fn keeps() -> bool {
+    KEPT.try_with(|kept| kept.borrow().is_some()).unwrap_or_default()
 }
 
 /// Keeps a job, after [`takes`].

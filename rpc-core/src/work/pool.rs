@@ -80,8 +80,9 @@ pub struct PoolConfig {
     /// `overloaded`. Default: 65536.
     pub max_queued: usize,
     /// Whether a thread of this process that makes a call and waits for it (`call()`) runs
-    /// the method itself if the object is idle. It needs the stack for that, and the method
-    /// sees its thread-local variables. Default: true.
+    /// the method itself if the object is idle, also if the call comes from another vat over
+    /// a transport within this process. It needs the stack for that, and the method sees its
+    /// thread-local variables. Default: true.
     pub callers_run: bool,
     /// How long an idle worker stays before its thread ends. Default: 5 s.
     pub idle_time: Duration,

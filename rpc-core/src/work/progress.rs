@@ -16,7 +16,7 @@
 //! may hold a lock around the wait. So no application code runs on it, but for the method
 //! or function that waits.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Weak};
 
 use crate::deadline::Deadline;
@@ -30,10 +30,26 @@ pub(crate) trait Progress: Send + Sync {
     /// Must not be called under a lock.
     fn prepare(&self) -> bool;
 
+    /// As [`prepare`](Self::prepare), for a thread that is about to answer a call that came
+    /// over this, and then has nothing else to do. Returns `false`, too, if nothing is saved
+    /// by that.
+    ///
+    /// Must not be called under a lock.
+    fn prepare_to_answer(&self) -> bool;
+
     /// Undoes [`prepare`](Self::prepare).
     ///
     /// Must not be called under a lock.
     fn give_up(&self);
+
+    /// Makes what progress there is to make at once, on a thread that has prepared for it.
+    /// If this process has the other side, too, that includes the progress there; the thread
+    /// may then keep the call `own`, which it has sent, to run it itself (Note [own calls]).
+    /// See Note [both sides].
+    /// Returns whether the thread is still prepared. Does not wait.
+    ///
+    /// Must not be called under a lock.
+    fn advance(&self, own: &dyn Fn() -> Option<OwnQuestion>) -> bool;
 
     /// Makes progress on this thread, which waits, until it is unparked or the deadline
     /// comes. Returns at once, with `false`, if others make the progress: then the thread
@@ -47,6 +63,14 @@ pub(crate) trait Progress: Send + Sync {
     ///
     /// Must not be called under a lock.
     fn make_idly(&self, worker: &dyn Hands) -> bool;
+}
+
+/// A call that this thread has sent to a peer, and is going to wait for.
+#[derive(Clone, Copy)]
+pub(crate) struct OwnQuestion {
+    /// The number of the connection.
+    pub(crate) connection: u64,
+    pub(crate) question: u32,
 }
 
 /// A worker that makes progress because it has nothing else to do.
@@ -64,21 +88,25 @@ crate::sync::thread_local! {
     static MADE: RefCell<Option<Weak<dyn Progress>>> = const { RefCell::new(None) };
     /// What this thread has prepared for.
     static PREPARED: RefCell<Means> = const { RefCell::new(None) };
+    /// The address of the call whose method this thread runs, with which it has nothing else
+    /// to do, or 0.
+    static ENDS: Cell<usize> = const { Cell::new(0) };
 }
 
-/// While this exists, this thread is prepared to make progress, unless it has begun to do
-/// so or has let go of it.
+/// While this exists, this thread may be prepared to make progress: it has begun to do so,
+/// or has let go of it, otherwise.
 pub(crate) struct Prepared(());
 
 impl Prepared {
     /// Lets go of what the thread had prepared for before, in the middle of which this is.
-    pub(crate) fn begin(progress: Arc<dyn Progress>) -> Option<Self> {
+    pub(crate) fn begin(means: Means) -> Self {
         let_go();
-        if !progress.prepare() {
-            return None;
+        if let Some(progress) = means
+            && progress.prepare()
+        {
+            PREPARED.with(|prepared| prepared.replace(Some(progress)));
         }
-        PREPARED.with(|prepared| prepared.replace(Some(progress)));
-        Some(Prepared(()))
+        Prepared(())
     }
 }
 
@@ -96,6 +124,57 @@ pub(crate) fn let_go() {
     let prepared = PREPARED.try_with(|prepared| prepared.borrow_mut().take());
     if let Ok(Some(progress)) = prepared {
         progress.give_up();
+    }
+}
+
+/// Makes what progress there is to make at once, if this thread has prepared for it: see
+/// [`Progress::advance`].
+///
+/// Must not be called under a lock.
+pub(crate) fn advance(own: impl Fn() -> Option<OwnQuestion>) {
+    let prepared = PREPARED.try_with(|prepared| prepared.borrow_mut().take());
+    if let Ok(Some(progress)) = prepared
+        && progress.advance(&own)
+    {
+        PREPARED.with(|prepared| *prepared.borrow_mut() = Some(progress));
+    }
+}
+
+/// While this exists, this thread runs the method of a call, and has nothing else to do once
+/// the method has returned. When this is dropped, the thread makes the progress for which it
+/// has prepared in order to answer.
+pub(crate) struct Ends {
+    outer: usize,
+}
+
+impl Ends {
+    /// `call` is the address of the call.
+    pub(crate) fn begin(call: usize) -> Self {
+        Ends { outer: ENDS.with(|ends| ends.replace(call)) }
+    }
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        ENDS.with(|ends| ends.set(self.outer));
+        advance(|| None);
+        let_go();
+    }
+}
+
+/// The method of a call that came over something has returned, and this thread is about to
+/// answer: if it has nothing else to do then, it prepares to make progress there.
+///
+/// Must not be called under a lock.
+pub(crate) fn answers(call: usize, over: impl FnOnce() -> Means) {
+    if ENDS.try_with(Cell::get) != Ok(call) {
+        return;
+    }
+    let_go();
+    if let Some(progress) = over()
+        && progress.prepare_to_answer()
+    {
+        PREPARED.with(|prepared| prepared.replace(Some(progress)));
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod accepting;
 mod admission;
+mod both_sides;
 mod callers;
 mod cancelling;
 mod carried_out;

@@ -67,6 +67,7 @@ use crate::wire::{Hint, Path};
 use crate::work::executor::{Calls, Executor, Job};
 use crate::work::interrupt::Scope;
 use crate::work::origin::{self, Origin};
+use crate::work::progress::OwnQuestion;
 use crate::work::waiting::{self, Awaited, Waiters};
 
 /// A call and its outcome.
@@ -492,6 +493,17 @@ impl CallCell {
     pub(crate) fn outcome(&self) -> Option<Outcome> {
         match &self.state.lock().phase {
             Phase::Done(outcome) => Some(outcome.clone()),
+            _ => None,
+        }
+    }
+
+    /// The question by which the call was sent to a peer, while it is not answered.
+    pub(crate) fn question(&self) -> Option<OwnQuestion> {
+        match &self.state.lock().phase {
+            Phase::Asked(question) => {
+                let (connection, question) = (question.connection(), question.number());
+                Some(OwnQuestion { connection, question })
+            }
             _ => None,
         }
     }

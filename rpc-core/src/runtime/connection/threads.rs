@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::super::attendants::{Attendants, Member, Resident, Summons};
-use super::super::reading::{Reading, ReadingDuty};
+use super::super::reading::{Reading, ReadingDuty, StandsBy};
 use super::super::receiving::{Entrance, Inbox, Input, Receiving};
 use super::super::sending::Sending;
 use super::{Registry, Shared, guarded, shut_down_transport, spawn};
@@ -98,13 +98,18 @@ impl Threads {
         let (own, sender) = (Arc::clone(&receiving), Arc::clone(&sending));
         let with = Arc::clone(&machine);
         let pool = Weak::clone(&self.pool);
-        let reading = match set {
-            Some(set) => Reading::new(reader, Some(set), entrance, own, sender, with, pool),
-            None => Err((reader, entrance)),
-        };
-        let (reading, blocking) = match reading {
-            Ok(reading) => (Some(reading), None),
-            Err(blocking) => (None, Some(blocking)),
+        let reading = Reading::new(reader, set, entrance, own, sender, with, pool);
+        let (reading, receives): (_, Option<Receives>) = match reading {
+            Ok(reading) => match reading.stands_by() {
+                StandsBy::Attendants => (Some(reading), None),
+                StandsBy::OwnThread => (None, Some(Box::new(move || reading.stand_by()))),
+            },
+            Err((reader, entrance)) => {
+                let (sending, receiving) = (Arc::clone(&sending), Arc::clone(&receiving));
+                let machine = Arc::clone(&machine);
+                let read = move || receiving.read(reader, &entrance, &machine, &sending);
+                (None, Some(Box::new(read)))
+            }
         };
         let coordinating = Arc::new(Mutex::new(None));
         let gone = Arc::new(Event::default());
@@ -118,12 +123,8 @@ impl Threads {
         )?;
         sending.share(duties.sending.clone());
         receiving.share(duties.coordinating.clone());
-        let receive_thread = blocking.map(|(reader, entrance)| {
-            let role = Role::Coordinator(self.pool);
-            let (sending, receiving) = (Arc::clone(&sending), Arc::clone(&receiving));
-            spawn(format!("{name}-receive"), role, move || {
-                receiving.read(reader, &entrance, &machine, &sending);
-            })
+        let receive_thread = receives.map(|receives| {
+            spawn(format!("{name}-receive"), Role::Coordinator(self.pool), receives)
         });
         let receive_thread = receive_thread.transpose().inspect_err(|error| {
             shared.machine.disconnect(error.clone());
@@ -153,6 +154,9 @@ impl Threads {
         Ok(())
     }
 }
+
+/// What a receive thread does where other threads are shared.
+type Receives = Box<dyn FnOnce() + Send>;
 
 /// The coordinator: the thread of that name, or the duty.
 struct Coordinator {

@@ -25,7 +25,7 @@ use crate::transport::{
 use crate::wire::message::Message as Frame;
 use crate::wire::{self, Hint};
 use crate::work::event::Event;
-use crate::work::progress::{Hands, Prepared, Progress};
+use crate::work::progress::{Hands, OwnQuestion, Prepared, Progress};
 
 /// The number of the connection.
 const CONNECTION: u64 = 7;
@@ -309,7 +309,15 @@ impl Progress for Busy {
         false
     }
 
+    fn prepare_to_answer(&self) -> bool {
+        false
+    }
+
     fn give_up(&self) {}
+
+    fn advance(&self, _: &dyn Fn() -> Option<OwnQuestion>) -> bool {
+        false
+    }
 
     fn make(&self, _: &Parker, _: Deadline, _: bool) -> bool {
         false
@@ -345,7 +353,7 @@ fn a_thread_that_waits_for_something_else_than_it_prepared_for_lets_others_read(
                 finish(&own);
                 event.set();
             });
-            let prepared = machine.room().means().and_then(Prepared::begin);
+            let prepared = Prepared::begin(machine.room().means());
             answered.wait(Deadline::NEVER).unwrap();
             drop(prepared);
             finish(machine);
@@ -358,8 +366,8 @@ fn a_thread_that_waits_for_something_else_than_it_prepared_for_lets_others_read(
 fn a_thread_that_prepares_for_something_else_lets_others_read_first() {
     explore(|| {
         connection(1, |machine| {
-            let outer = machine.room().means().and_then(Prepared::begin);
-            let inner = Prepared::begin(Arc::new(Busy));
+            let outer = Prepared::begin(machine.room().means());
+            let inner = Prepared::begin(Some(Arc::new(Busy)));
             let own = Arc::clone(machine);
             // A wait outside of this library.
             thread::spawn(move || finish(&own)).join().unwrap();

@@ -9,6 +9,7 @@ use super::*;
 use crate::limits::Limits;
 use crate::protocol::{Offers, Outbox, Settings};
 use crate::runtime::exceptions::{Detail, ExceptionEncoder, TraceEncoder};
+use crate::sync::StandbySet;
 use crate::transport::{
     Descriptor, FrameLimits, MessageWriter, PeerDescription, Received, TransportControl,
     TransportError,
@@ -91,5 +92,5 @@ fn an_attendant_that_is_called_in_vain_does_not_read() {
 
 /// Another handle on the socket.
 fn stream(reading: &Reading) -> UnixStream {
-    UnixStream::from(reading.standby.descriptor().as_fd().try_clone_to_owned().unwrap())
+    UnixStream::from(reading.standing.descriptor().unwrap().as_fd().try_clone_to_owned().unwrap())
 }
