@@ -115,7 +115,8 @@ void cancelReachesHandler(Context& c) {
   {
     auto expect = theirs.expectCancelRequest().send();
     auto never = theirs.neverReturnRequest().send();
-    c.ping();
+    // An answer of the same object: both methods have begun.
+    c.wait(theirs.getNullRequest().send());
     CHECK(count() == 0);
   }
   c.until("two calls were canceled", [&]() { return count() == 2; });

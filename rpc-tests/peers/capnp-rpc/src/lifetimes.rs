@@ -148,7 +148,8 @@ async fn cancel_reaches_handler(c: Rc<Context>) -> Outcome {
     let theirs: test_more_stuff::Client = c.theirs();
     let expect = theirs.expect_cancel_request().send();
     let never = theirs.never_return_request().send();
-    c.ping().await?;
+    // An answer of the same object: both methods have begun.
+    theirs.get_null_request().send().promise.await?;
     check_eq!(cancellations(&c).await?, 0);
     drop((expect, never));
     while cancellations(&c).await? != 2 {}

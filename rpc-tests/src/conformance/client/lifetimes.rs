@@ -140,7 +140,8 @@ fn cancel_reaches_handler(c: &Context) -> Result<(), Failure> {
     };
     let expect = theirs.expect_cancel_request().send();
     let never = theirs.never_return_request().send();
-    c.ping()?;
+    // An answer of the same object: both methods have begun.
+    c.wait(&theirs.get_null_request().send())?;
     check!(count()? == 0);
     drop((expect, never));
     c.until("two calls were cancelled", || {
