@@ -9,7 +9,7 @@
 namespace {
 
 constexpr auto DEADLINE = 20 * kj::SECONDS;
-constexpr const char* DEADLINE_TEXT = "no answer within 20 seconds";
+constexpr const char* DEADLINE_TEXT = "no answer within the deadline";
 
 class OurObject final: public Cancelable<TestInterface::Server> {
 public:
@@ -36,6 +36,12 @@ private:
   kj::Maybe<kj::Own<Event>> gate;
 };
 
+std::string oneLine(kj::StringPtr text) {
+  std::string result = text.cStr();
+  std::replace(result.begin(), result.end(), '\n', ' ');
+  return result;
+}
+
 }  // namespace
 
 Context::Context(kj::AsyncIoContext& io, kj::StringPtr address)
@@ -47,9 +53,9 @@ void Context::skip(kj::StringPtr reason) {
   kj::throwFatalException(KJ_EXCEPTION(UNIMPLEMENTED, reason));
 }
 
-void Context::begin() {
+void Context::begin(kj::Duration within) {
   skipped = nullptr;
-  deadlineAt = io.provider->getTimer().now() + DEADLINE;
+  deadlineAt = io.provider->getTimer().now() + within;
   auto connection = connect();
   stream = kj::mv(connection.stream);
   rpc = kj::mv(connection.rpc);
@@ -100,7 +106,7 @@ TestControl::Client Context::control() {
 
 void Context::until(const char* what, kj::Function<bool()> condition) {
   while (!condition()) {
-    CHECK(io.provider->getTimer().now() < deadlineAt, "not within 20 seconds", what);
+    CHECK(io.provider->getTimer().now() < deadlineAt, "not within the deadline", what);
   }
 }
 
@@ -145,13 +151,11 @@ capnp::RemotePromise<TestCallOrder::GetCallSequenceResults> sequence(
 
 // =======================================================================================
 
-namespace {
-
-std::string oneLine(kj::StringPtr text) {
-  std::string result = text.cStr();
-  std::replace(result.begin(), result.end(), '\n', ' ');
-  return result;
+std::string reasonOf(const kj::Exception& e) {
+  return oneLine(kj::str(e.getFile(), ':', e.getLine(), ": ", e.getDescription()));
 }
+
+namespace {
 
 struct Server {
   kj::String name = kj::str("the server");
@@ -160,7 +164,7 @@ struct Server {
 
 Server askServer(Context& c) {
   Server server;
-  c.begin();
+  c.begin(DEADLINE);
   KJ_IF_MAYBE(e, kj::runCatchingExceptions([&]() {
     auto response = c.wait(c.control().implementationRequest().send());
     server.name = kj::heapString(response.getName());
@@ -205,7 +209,7 @@ int callAll(kj::AsyncIoContext& io, kj::StringPtr address, kj::ArrayPtr<char* co
         continue;
       }
       auto exception = kj::runCatchingExceptions([&]() {
-        c.begin();
+        c.begin(DEADLINE);
         behaviour.run(c);
         c.ping();
       });
@@ -213,8 +217,7 @@ int callAll(kj::AsyncIoContext& io, kj::StringPtr address, kj::ArrayPtr<char* co
         report("skip", behaviour.name, std::string("this client: ") + reason->cStr());
       } else KJ_IF_MAYBE(e, exception) {
         ++failed;
-        report("FAIL", behaviour.name,
-               oneLine(kj::str(e->getFile(), ':', e->getLine(), ": ", e->getDescription())));
+        report("FAIL", behaviour.name, reasonOf(*e));
       } else {
         ++passed;
         report("ok", behaviour.name, "");

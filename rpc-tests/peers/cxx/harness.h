@@ -98,6 +98,9 @@ public:
   // A call on the bootstrap object, answered.
   void ping();
 
+  // Sends what is to be sent, and handles what has arrived, without waiting for more.
+  void turn() { io.waitScope.poll(); }
+
   // The view into the server. Skips the behaviour when there is none.
   TestControl::Client control();
   bool hasControl = true;
@@ -114,7 +117,8 @@ public:
   // Ends the behaviour as one that this client can't show.
   [[noreturn]] void skip(kj::StringPtr reason);
 
-  void begin();
+  // What it waits for fails when so much time has passed.
+  void begin(kj::Duration within);
   void end();
   // The reason, if the behaviour was skipped.
   kj::Maybe<kj::String> skipped;
@@ -148,6 +152,9 @@ capnp::RemotePromise<TestCallOrder::GetCallSequenceResults> sequence(
 inline bool has(kj::StringPtr text, kj::StringPtr part) {
   return std::string(text.cStr()).find(part.cStr()) != std::string::npos;
 }
+
+// What went wrong, and where, on one line.
+std::string reasonOf(const kj::Exception& e);
 
 using Behaviour = void (*)(Context&);
 struct Named {

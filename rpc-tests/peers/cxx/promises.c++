@@ -1,19 +1,9 @@
 // Promises as parameters, the order of calls, embargoes and tail calls.
 #include "cancelable.h"
 #include "harness.h"
+#include "ours.h"
 
 namespace {
-
-class OurCallOrder final: public TestCallOrder::Server {
-public:
-  kj::Promise<void> getCallSequence(GetCallSequenceContext context) override {
-    context.getResults().setN(next++);
-    return kj::READY_NOW;
-  }
-
-private:
-  unsigned next = 0;
-};
 
 class OurTailCallee final: public TestTailCallee::Server {
 public:
@@ -63,18 +53,6 @@ public:
 private:
   TestInterface::Client target;
 };
-
-template <typename T>
-struct OurPromise {
-  typename T::Client cap;
-  kj::Own<kj::PromiseFulfiller<typename T::Client>> fulfiller;
-};
-
-template <typename T>
-OurPromise<T> newPromise() {
-  auto paf = kj::newPromiseAndFulfiller<typename T::Client>();
-  return {kj::mv(paf.promise), kj::mv(paf.fulfiller)};
-}
 
 void resolveAndExpect(Context& c, kj::Promise<void> answered, Probe& probe,
                       OurPromise<TestInterface>& promise, TestInterface::Client cap) {

@@ -1,6 +1,7 @@
-//! The same scripts of calls against every server, and a foreign client's scripts against
+//! The same scripts of calls against every server, and those of every foreign client against
 //! ours: results and order must be the same everywhere, and are known beforehand. See
-//! `conformance::client::run_script`, and `peers/python/scripts.py`.
+//! `conformance::client::run_script`, and in `peers` the files `cxx/scripts.c++`,
+//! `python/scripts.py` and `capnp-rpc/src/scripts.rs`.
 //!
 //! `SCRIPT_RUNS=1000` runs so many with each, and `SCRIPT_FROM` is the first seed.
 
@@ -40,14 +41,9 @@ fn our_server() -> Serving {
     Serving::start(command).unwrap()
 }
 
-#[test]
-fn scripts_at_our_server() {
-    run_scripts(our_server());
-}
-
-#[test]
-fn scripts_of_the_pycapnp_client_at_our_server() {
-    let Some(program) = or_skip(Peer::Pycapnp.find()) else { return };
+/// A foreign client's scripts at our server.
+fn run_scripts_of(peer: Peer) {
+    let Some(program) = or_skip(peer.find()) else { return };
     let mut server = our_server();
     let mut scripts = program.command();
     scripts.args(["script", server.address()]).args(seeds().map(|seed| seed.to_string()));
@@ -59,6 +55,11 @@ fn scripts_of_the_pycapnp_client_at_our_server() {
     assert_eq!(passed, seeds().count(), "{report}");
     // It ends if the tables of a connection that has ended are not empty.
     assert!(server.is_running().unwrap(), "the server gave up: {}", server.stderr());
+}
+
+#[test]
+fn scripts_at_our_server() {
+    run_scripts(our_server());
 }
 
 #[test]
@@ -79,4 +80,24 @@ fn scripts_at_the_pycapnp_server() {
 #[test]
 fn scripts_at_the_capnp_rpc_server() {
     run_scripts_at(Peer::CapnpRpc);
+}
+
+#[test]
+fn scripts_of_the_cxx_client_with_the_systems_library_at_our_server() {
+    run_scripts_of(Peer::Cxx(Library::System));
+}
+
+#[test]
+fn scripts_of_the_cxx_client_with_the_wheels_library_at_our_server() {
+    run_scripts_of(Peer::Cxx(Library::Wheel));
+}
+
+#[test]
+fn scripts_of_the_pycapnp_client_at_our_server() {
+    run_scripts_of(Peer::Pycapnp);
+}
+
+#[test]
+fn scripts_of_the_capnp_rpc_client_at_our_server() {
+    run_scripts_of(Peer::CapnpRpc);
 }

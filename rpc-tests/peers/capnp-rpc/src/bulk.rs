@@ -314,7 +314,8 @@ async fn call_counts(c: Rc<Context>) -> Outcome {
     Ok(())
 }
 
-async fn tables(control: &test_control::Client) -> Result<[u32; 5], Failure> {
+/// The sizes of the server's tables.
+pub(crate) async fn tables(control: &test_control::Client) -> Result<[u32; 5], Failure> {
     let response = control.table_sizes_request().send().promise.await?;
     let sizes = response.get()?.get_sizes()?;
     Ok([

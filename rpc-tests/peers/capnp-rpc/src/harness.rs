@@ -368,17 +368,30 @@ pub(crate) async fn call(address: &str, names: &[String]) -> ExitCode {
         }
         let outcome = match server.limits.get(name) {
             Some(why) => Err(Failure::Skipped(format!("{}: {why}", server.name))),
-            None => run(address, server.view, behaviour).await,
+            None => run(address, server.view, DEADLINE, behaviour).await,
         };
         report.verdict(name, outcome);
     }
     report.end()
 }
 
+/// Runs what is no behaviour, but needs what behaviours need: a connection of its own, and
+/// a deadline.
+pub(crate) async fn with_server(
+    address: &str,
+    deadline: Duration,
+    what: impl FnOnce(Rc<Context>) -> LocalBoxFuture<'static, Outcome>,
+) -> Outcome {
+    let asked = tokio::time::timeout(deadline, ask_server(address)).await;
+    let server = asked.unwrap_or_else(|_| Err(no_answer()))?;
+    run(address, server.view, deadline, what).await
+}
+
 async fn run(
     address: &str,
     view: View,
-    behaviour: fn(Rc<Context>) -> LocalBoxFuture<'static, Outcome>,
+    deadline: Duration,
+    behaviour: impl FnOnce(Rc<Context>) -> LocalBoxFuture<'static, Outcome>,
 ) -> Outcome {
     let whole = async {
         let context = Rc::new(Context {
@@ -389,7 +402,7 @@ async fn run(
         behaviour(context.clone()).await?;
         context.ping().await
     };
-    match tokio::time::timeout(DEADLINE, whole).await {
+    match tokio::time::timeout(deadline, whole).await {
         Ok(Err(Failure::Skipped(reason))) => {
             Err(Failure::Skipped(format!("this client: {reason}")))
         }
@@ -399,5 +412,5 @@ async fn run(
 }
 
 fn no_answer() -> Failure {
-    Failure::Failed("no answer within 20 seconds".into())
+    Failure::Failed("no answer within the deadline".into())
 }

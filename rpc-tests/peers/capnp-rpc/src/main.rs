@@ -3,6 +3,8 @@
 //! - `peer-capnp-rpc serve ADDR` serves the conformance interfaces.
 //! - `peer-capnp-rpc call ADDR [NAME...]` runs the behaviours of
 //!   `rpc-tests/peers/README.md` against a server.
+//! - `peer-capnp-rpc script ADDR SEED...` runs the random scripts of these seeds against a
+//!   server.
 //!
 //! ADDR is `host:port` or `unix:/path`.
 
@@ -15,6 +17,7 @@ mod lifetimes;
 mod objects;
 mod ours;
 mod promises;
+mod scripts;
 mod serve;
 mod state;
 
@@ -43,11 +46,12 @@ fn main() -> ExitCode {
             }
         },
         "call" => local.block_on(&runtime, harness::call(address, names)),
+        "script" => local.block_on(&runtime, scripts::run_all(address, names)),
         _ => usage(),
     }
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: peer-capnp-rpc serve ADDR | call ADDR [NAME...]");
+    eprintln!("usage: peer-capnp-rpc serve ADDR | call ADDR [NAME...] | script ADDR SEED...");
     ExitCode::from(2)
 }

@@ -191,16 +191,22 @@ impl test_membrane::thing::Server for OurThing {
 /// A promise for a capability, to be resolved later.
 pub(crate) struct OurPromise<C> {
     pub(crate) cap: C,
+    /// Whether the crate knows that it is resolved: it does a while after it was told.
+    pub(crate) is_known: Rc<Cell<bool>>,
     fulfiller: oneshot::Sender<Result<C, Error>>,
 }
 
 impl<C: FromClientHook + Clone + 'static> OurPromise<C> {
     pub(crate) fn new() -> Self {
         let (fulfiller, promise) = oneshot::channel();
+        let is_known = Rc::new(Cell::new(false));
+        let knows = is_known.clone();
         let cap = capnp_rpc::new_future_client(async move {
-            promise.await.unwrap_or_else(|_| Err(Error::failed("nobody resolves it".into())))
+            let outcome = promise.await;
+            knows.set(true);
+            outcome.unwrap_or_else(|_| Err(Error::failed("nobody resolves it".into())))
         });
-        Self { cap, fulfiller }
+        Self { cap, is_known, fulfiller }
     }
 
     pub(crate) fn fulfil(self, cap: C) -> Result<(), Failure> {
