@@ -37,17 +37,21 @@ enum Work {
     Ping,
     /// Calls between two processes, [`WINDOW`] at a time.
     Pipelined,
+    /// Chains between two processes: ten calls, each on the results of the one before, and
+    /// one more.
+    Chain,
     /// Calls between two vats on one thread.
     TwoVats,
 }
 
 impl Work {
-    const ALL: [Work; 3] = [Work::Ping, Work::Pipelined, Work::TwoVats];
+    const ALL: [Work; 4] = [Work::Ping, Work::Pipelined, Work::Chain, Work::TwoVats];
 
     fn name(self) -> &'static str {
         match self {
             Work::Ping => "ping",
             Work::Pipelined => "pipelined_w128",
+            Work::Chain => "chain10",
             Work::TwoVats => "two_vats_call",
         }
     }
@@ -211,6 +215,7 @@ fn call(work: &str, calls: &str, address: &str) -> Result<()> {
         println!("ready");
         match work {
             Work::Pipelined => load.pipeline(calls, WINDOW)?,
+            Work::Chain => load.chain(calls)?,
             _ => drop(load.ping(calls)?),
         }
     }

@@ -107,6 +107,11 @@ impl Side {
 
 /// A frame as it is received: in memory of its own.
 fn copied(frame: &message::Message) -> Result<message::Message> {
+    let mut segments = frame.segments();
+    if let (Some(only), None) = (segments.next(), segments.next()) {
+        return message::Message::from_segment(only)
+            .ok_or_else(|| Error::failed("the segment is not made of words"));
+    }
     let mut words = Vec::with_capacity(frame.size_in_words());
     let mut lengths = Vec::new();
     for segment in frame.segments() {

@@ -97,6 +97,9 @@ pub(crate) enum Effect {
     Do(Box<dyn FnOnce() + Send>),
     /// End the threads of a connection whose tables are empty.
     Disconnected(Arc<dyn Connection>),
+    /// Drop a call of the peer that is in no table any more, and the peer's interest in it,
+    /// as [`Effect::Drop`] does.
+    LetGo(Arc<CallCell>, Option<Interest>),
     /// Drop something that may run application code.
     Drop(Box<dyn Any + Send>),
     /// Drop something of the application's.
@@ -155,6 +158,7 @@ impl Effect {
             Effect::Run(job) => application(|| job.run()),
             Effect::Do(step) => step(),
             Effect::Disconnected(connection) => connection.disconnected(),
+            Effect::LetGo(cell, interest) => application(|| drop((cell, interest))),
             Effect::Drop(value) | Effect::DropForeign(value) => application(|| drop(value)),
             Effect::Wake(waker) => application(|| waker.wake()),
         }
@@ -198,6 +202,12 @@ impl Effects {
 
 /// Notes an effect, and runs it at once if this thread may.
 pub(crate) fn defer(effect: Effect) {
+    // Most of the time it would be the only one in the queue.
+    if !effect.is_foreign() && EFFECTS.try_with(ThreadEffects::is_at_rest) == Ok(true) {
+        let outer = begin_running();
+        effect.run();
+        return run_all(outer);
+    }
     let mut slot = Some(effect);
     let noted = EFFECTS.try_with(|effects| {
         if let Some(effect) = slot.take() {
@@ -216,7 +226,13 @@ pub(crate) fn defer(effect: Effect) {
 /// Notes several effects, and runs them and those noted before at once if this thread
 /// may.
 pub(crate) fn defer_all(effects: Effects) {
-    let mut effects = effects.first.into_iter().chain(effects.others);
+    let Effects { first, others } = effects;
+    match first {
+        None => return run_pending(),
+        Some(effect) if others.is_empty() => return defer(effect),
+        Some(_) => {}
+    }
+    let mut effects = first.into_iter().chain(others);
     let noted = EFFECTS.try_with(|thread| effects.by_ref().for_each(|effect| thread.note(effect)));
     match noted {
         Ok(()) => run_pending(),
@@ -229,10 +245,21 @@ pub(crate) fn defer_all(effects: Effects) {
 /// under a lock.
 pub(crate) fn catch_up() {
     let ready = EFFECTS.try_with(|effects| effects.locked.get() == 0 && !effects.is_empty());
-    if ready != Ok(true) {
+    if ready == Ok(true) {
+        run_all(begin_running());
+    }
+}
+
+/// Marks that a loop on this stack runs the queue.
+fn begin_running() -> Restore {
+    Restore { running: EFFECTS.with(|effects| effects.running.replace(true)) }
+}
+
+/// Runs the queue.
+fn run_all(_outer: Restore) {
+    if EFFECTS.with(ThreadEffects::is_empty) {
         return;
     }
-    let _outer = Restore { running: EFFECTS.with(|effects| effects.running.replace(true)) };
     while let Some(effect) = EFFECTS.with(ThreadEffects::next) {
         if effect.is_foreign() {
             if is_borrowed() {
@@ -411,7 +438,7 @@ impl ThreadEffects {
     /// The queue for an effect of this kind.
     fn queue_of(&self, effect: &Effect) -> &RefCell<VecDeque<Effect>> {
         match effect {
-            Effect::Drop(_) | Effect::DropForeign(_) => &self.drops,
+            Effect::LetGo(..) | Effect::Drop(_) | Effect::DropForeign(_) => &self.drops,
             _ => &self.queue,
         }
     }
@@ -437,6 +464,11 @@ impl ThreadEffects {
 
     fn take_rest(&self) -> Option<Rest> {
         (!self.is_empty()).then(|| Rest { queue: self.queue.take(), drops: self.drops.take() })
+    }
+
+    /// Whether an effect that is noted now would run at once, before any other.
+    fn is_at_rest(&self) -> bool {
+        self.locked.get() == 0 && !self.running.get() && self.is_empty()
     }
 
     fn is_empty(&self) -> bool {

@@ -26,6 +26,9 @@ pub fn table_of(caps: &[Client]) -> CapTable {
 /// A hook that is not this library's becomes a client that fails every call and
 /// says so.
 pub fn clients_of(table: CapTable) -> Vec<Client> {
+    if table.is_empty() {
+        return Vec::new();
+    }
     let mut caps: Vec<Client> = table
         .into_iter()
         .map(|hook| hook.map_or_else(Client::null, |hook| client_of(&*hook)))

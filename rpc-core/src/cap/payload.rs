@@ -8,7 +8,7 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use capnp::any_pointer;
 use capnp::message::{Builder, HeapAllocator, Reader, ReaderOptions, ReaderSegments};
@@ -18,7 +18,7 @@ use crate::cap::client::Client;
 use crate::cap::indices::{self, CapTable};
 use crate::error::{Error, Result};
 use crate::wire::message::Message;
-use crate::wire::rpc_capnp;
+use crate::wire::{self, rpc_capnp};
 
 /// Size of the first segment of a message that is built, in words: room for a small
 /// call with its frame, in one allocation.
@@ -50,13 +50,25 @@ pub(crate) enum Carrier {
     Bootstrap,
 }
 
+impl Carrier {
+    /// The message if nothing is in it.
+    fn empty_segment(self) -> &'static [u8] {
+        match self {
+            Carrier::Call => wire::OF_CALL.segment(),
+            Carrier::Return => wire::OF_RETURN.segment(),
+            Carrier::Bootstrap => wire::OF_BOOTSTRAP.segment(),
+        }
+    }
+}
+
 /// Frozen content, which can be shared. Cloning is cheap.
 ///
 /// It implements [`ReaderSegments`], so that a thread that needs a capnp reader can
 /// open one on it: see [`open`](Self::open) and [`content`](Self::content).
 #[derive(Clone)]
 pub struct Payload {
-    message: Arc<Message>,
+    /// `None` if nothing is in it.
+    message: Option<Arc<Message>>,
     carrier: Carrier,
     caps: Caps,
 }
@@ -82,7 +94,11 @@ impl Deref for Caps {
 
 impl Payload {
     /// Content in a message that was received.
-    pub(crate) fn received(message: Arc<Message>, carrier: Carrier, caps: Vec<Client>) -> Self {
+    pub(crate) fn received(
+        message: Option<Arc<Message>>,
+        carrier: Carrier,
+        caps: Vec<Client>,
+    ) -> Self {
         Payload { message, carrier, caps: caps.into() }
     }
 
@@ -115,7 +131,7 @@ impl Payload {
     /// The same content with other capabilities behind the same indices.
     #[must_use]
     pub(crate) fn with_caps(&self, caps: Vec<Client>) -> Self {
-        Payload { message: Arc::clone(&self.message), carrier: self.carrier, caps: caps.into() }
+        Payload { message: self.message.clone(), carrier: self.carrier, caps: caps.into() }
     }
 
     /// A reader of this content. Keep it while anything read from it is in use. Each
@@ -161,7 +177,10 @@ impl Payload {
 
     /// The size of the message that the content lies in, in words.
     pub fn size_in_words(&self) -> usize {
-        self.message.size_in_words()
+        match &self.message {
+            Some(message) => message.size_in_words(),
+            None => self.carrier.empty_segment().len() / 8,
+        }
     }
 
     /// Follows pointer fields from the content's root to a capability.
@@ -197,21 +216,41 @@ impl Payload {
 
     /// Content that refers to nothing and contains nothing.
     pub fn empty() -> &'static Payload {
-        static EMPTY: LazyLock<Payload> =
-            LazyLock::new(|| PayloadBuilder::for_results().finish(Vec::new()));
+        static EMPTY: Payload =
+            Payload { message: None, carrier: Carrier::Return, caps: Caps(None) };
         &EMPTY
     }
 
-    /// The same content in a message that can be completed in place: this message if it
-    /// is not shared and was built here for the same carrier, a copy otherwise.
+    /// The same content in a message that can be completed: this message if it was built here
+    /// for the same carrier and is short or not shared, a copy otherwise.
     ///
     /// # Errors
     /// The content is malformed and cannot be copied.
     pub(crate) fn prepared(self, carrier: Carrier) -> Result<Payload> {
         let mut payload = self;
-        let fits = payload.carrier == carrier
-            && Arc::get_mut(&mut payload.message).is_some_and(|message| message.is_built());
-        if fits { Ok(payload) } else { payload.copied(carrier).map(|copy| copy.0) }
+        let Some(message) = &mut payload.message else {
+            return Ok(Payload { carrier, ..payload });
+        };
+        if payload.carrier == carrier
+            && (wire::can_copy(message)
+                || Arc::get_mut(message).is_some_and(|message| message.is_built()))
+        {
+            return Ok(payload);
+        }
+        payload.copied(carrier).map(|copy| copy.0)
+    }
+
+    /// The same content in a message for `carrier` that is this side's own as far as it has to
+    /// be, for content that leaves and stays; and for each of the capabilities its index in
+    /// this content.
+    ///
+    /// # Errors
+    /// The content is malformed.
+    pub(crate) fn leaving(&self, carrier: Carrier) -> Result<(Payload, Vec<usize>)> {
+        if self.carrier == carrier && self.message.as_deref().is_none_or(wire::can_copy) {
+            return Ok((self.clone(), (0..self.caps.len()).collect()));
+        }
+        self.copied(carrier)
     }
 
     /// A copy in a fresh message for `carrier`, and for each of the copy's capabilities
@@ -271,18 +310,21 @@ impl Payload {
     }
 
     /// The message that the content lies in, and the capabilities that it refers to.
-    pub(crate) fn into_parts(self) -> (Arc<Message>, Caps) {
+    pub(crate) fn into_parts(self) -> (Option<Arc<Message>>, Caps) {
         (self.message, self.caps)
     }
 }
 
 impl ReaderSegments for Payload {
     fn get_segment(&self, index: u32) -> Option<&[u8]> {
-        self.message.get_segment(index)
+        match &self.message {
+            Some(message) => message.get_segment(index),
+            None => (index == 0).then(|| self.carrier.empty_segment()),
+        }
     }
 
     fn len(&self) -> usize {
-        ReaderSegments::len(&*self.message)
+        self.message.as_deref().map_or(1, ReaderSegments::len)
     }
 }
 
@@ -312,8 +354,11 @@ impl fmt::Debug for Payload {
 /// # assert!(call(&Client::null()).is_err());
 /// ```
 pub struct PayloadBuilder {
-    builder: Builder<HeapAllocator>,
+    /// Made when something is put into it.
+    builder: Option<Builder<HeapAllocator>>,
     carrier: Carrier,
+    /// The size of the content, as far as it is known, in words.
+    words: usize,
 }
 
 impl PayloadBuilder {
@@ -333,73 +378,77 @@ impl PayloadBuilder {
     }
 
     fn with_capacity(carrier: Carrier, words: usize) -> Self {
-        let words = u32::try_from(words).unwrap_or(u32::MAX).saturating_add(FIRST_SEGMENT_WORDS);
-        let mut builder = Builder::new(HeapAllocator::new().first_segment_words(words));
-        let root = builder.init_root::<rpc_capnp::message::Builder<'_>>();
-        match carrier {
-            Carrier::Call => {
-                root.init_call().init_params();
-            }
-            Carrier::Return => {
-                root.init_return().init_results();
-            }
-            Carrier::Bootstrap => {
-                root.init_bootstrap();
-            }
-        }
-        PayloadBuilder { builder, carrier }
+        PayloadBuilder { builder: None, carrier, words }
     }
 
     /// The root of the content. To put capabilities in, imbue the root with a table,
     /// and pass what the table holds to [`finish`](Self::finish).
     pub fn content(&mut self) -> any_pointer::Builder<'_> {
-        match self.carrier {
-            Carrier::Call => self.call().and_then(|call| Ok(call.get_params()?.get_content())),
-            Carrier::Return => self.ret().and_then(|ret| match ret.which()? {
-                rpc_capnp::return_::Results(results) => Ok(results?.get_content()),
-                _ => Err(capnp::Error::failed(IN_PLACE.into())),
-            }),
-            Carrier::Bootstrap => {
-                self.bootstrap().map(rpc_capnp::bootstrap::Builder::get_deprecated_object_id)
-            }
-        }
-        .unwrap_or_else(|error| unreachable!("{IN_PLACE}: {error}"))
+        let carrier = self.carrier;
+        let builder = self.builder.get_or_insert_with(|| opened(carrier, self.words));
+        content_of(builder, carrier).unwrap_or_else(|error| unreachable!("{IN_PLACE}: {error}"))
     }
 
-    fn bootstrap(&mut self) -> capnp::Result<rpc_capnp::bootstrap::Builder<'_>> {
-        match self.builder.get_root::<rpc_capnp::message::Builder<'_>>()?.which()? {
-            rpc_capnp::message::Bootstrap(bootstrap) => bootstrap,
-            _ => Err(capnp::Error::failed(IN_PLACE.into())),
-        }
-    }
-
-    fn call(&mut self) -> capnp::Result<rpc_capnp::call::Builder<'_>> {
-        match self.builder.get_root::<rpc_capnp::message::Builder<'_>>()?.which()? {
-            rpc_capnp::message::Call(call) => call,
-            _ => Err(capnp::Error::failed(IN_PLACE.into())),
-        }
-    }
-
-    fn ret(&mut self) -> capnp::Result<rpc_capnp::return_::Builder<'_>> {
-        match self.builder.get_root::<rpc_capnp::message::Builder<'_>>()?.which()? {
-            rpc_capnp::message::Return(ret) => ret,
-            _ => Err(capnp::Error::failed(IN_PLACE.into())),
-        }
+    /// The message so far; `None` if nothing was put into it.
+    fn into_message(self) -> Option<Message> {
+        self.builder.map(Message::from)
     }
 
     /// Freezes the content. `caps` are the capabilities by index; a null client
     /// stands where there is none.
     pub fn finish(self, caps: Vec<Client>) -> Payload {
-        Payload { message: Arc::new(self.builder.into()), carrier: self.carrier, caps: caps.into() }
+        let carrier = self.carrier;
+        Payload { message: self.into_message().map(Arc::new), carrier, caps: caps.into() }
     }
 
     /// As [`finish`](Self::finish), for a copy of other content. Whoever is charged for
     /// the original is charged for the copy, too.
     fn finish_for(self, caps: Vec<Client>, original: &Payload) -> Payload {
-        let mut message = Message::from(self.builder);
-        if let Some(charge) = original.message.charge() {
+        let carrier = self.carrier;
+        let mut message = self.into_message();
+        let charge = original.message.as_deref().and_then(Message::charge);
+        if let (Some(message), Some(charge)) = (&mut message, charge) {
             message.set_charge(charge.again());
         }
-        Payload { message: Arc::new(message), carrier: self.carrier, caps: caps.into() }
+        Payload { message: message.map(Arc::new), carrier, caps: caps.into() }
     }
+}
+
+/// A message for content of this size, opened as `wire::flat` expects it.
+fn opened(carrier: Carrier, words: usize) -> Builder<HeapAllocator> {
+    let words = u32::try_from(words).unwrap_or(u32::MAX).saturating_add(FIRST_SEGMENT_WORDS);
+    let mut builder = Builder::new(HeapAllocator::new().first_segment_words(words));
+    let root = builder.init_root::<rpc_capnp::message::Builder<'_>>();
+    match carrier {
+        Carrier::Call => {
+            root.init_call().init_params();
+        }
+        Carrier::Return => {
+            root.init_return().init_results();
+        }
+        Carrier::Bootstrap => {
+            root.init_bootstrap();
+        }
+    }
+    builder
+}
+
+/// Where the content is in a message that was opened for it.
+fn content_of(
+    builder: &mut Builder<HeapAllocator>,
+    carrier: Carrier,
+) -> capnp::Result<any_pointer::Builder<'_>> {
+    use rpc_capnp::{message, return_};
+    let root = builder.get_root::<message::Builder<'_>>()?;
+    Ok(match (carrier, root.which()?) {
+        (Carrier::Call, message::Call(call)) => call?.get_params()?.get_content(),
+        (Carrier::Return, message::Return(ret)) => match ret?.which()? {
+            return_::Results(results) => results?.get_content(),
+            _ => return Err(capnp::Error::failed(IN_PLACE.into())),
+        },
+        (Carrier::Bootstrap, message::Bootstrap(bootstrap)) => {
+            bootstrap?.get_deprecated_object_id()
+        }
+        _ => return Err(capnp::Error::failed(IN_PLACE.into())),
+    })
 }

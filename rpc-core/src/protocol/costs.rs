@@ -80,7 +80,7 @@ pub(crate) fn most_named(budget: u64) -> usize {
 
 /// The parameters of a call, with what they name.
 pub(super) fn params(content: &Content) -> u64 {
-    UNDER_WAY as u64 + frame(&content.frame) + named(&content.caps)
+    UNDER_WAY as u64 + content.frame.as_deref().map_or(0, frame) + named(&content.caps)
 }
 
 /// A message.

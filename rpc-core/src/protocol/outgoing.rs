@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::answer::Answer;
 use super::descriptors::exporting::Described;
 use super::dest::{Dest, Pinned};
 use super::idle::Unused;
@@ -78,7 +79,7 @@ impl Machine {
         permit: Result<Option<Permit>, Error>,
     ) -> Result<Client, Unused> {
         let object = match object.map(|object| object.prepared(Carrier::Bootstrap)).transpose() {
-            Ok(object) => object.map(|object| object.into_parts().0),
+            Ok(object) => object.and_then(|object| object.into_parts().0),
             Err(error) => return Ok(Client::broken(error)),
         };
         let permit = permit.map(|permit| permit.unwrap_or_else(|| self.room.take()));
@@ -112,16 +113,15 @@ impl Machine {
         serial: Serial,
         outcome: Outcome,
     ) -> Outcome {
-        // Results that must both leave and stay are copied, outside the lock.
+        // Long results that must both leave and stay are copied, outside the lock.
         let results = match outcome {
             Err(error) => Err(error),
-            Ok(payload) if payload.caps().is_empty() => Ok(ReturnContent {
-                sent: payload.prepared(Carrier::Return),
-                origin: Vec::new(),
-                kept: Payload::empty().clone(),
-            }),
-            Ok(payload) => match payload.copied(Carrier::Return) {
-                Ok((sent, origin)) => Ok(ReturnContent { sent: Ok(sent), origin, kept: payload }),
+            Ok(payload) if payload.caps().is_empty() => match payload.prepared(Carrier::Return) {
+                Ok(sent) => return self.transact(|txn| txn.return_data(id, serial, sent)),
+                Err(error) => Err(error),
+            },
+            Ok(payload) => match payload.leaving(Carrier::Return) {
+                Ok((sent, origin)) => Ok(ReturnContent { sent, origin, kept: payload }),
                 Err(error) => Err(error),
             },
         };
@@ -138,7 +138,7 @@ enum FinishNeeded {
 
 /// The content of a Return, and what stays of it.
 struct ReturnContent {
-    sent: Result<Payload, Error>,
+    sent: Payload,
     /// For each capability of `sent`, its index in `kept`.
     origin: Vec<usize>,
     kept: Payload,
@@ -193,15 +193,19 @@ impl Txn<'_> {
 
     fn send_call(&mut self, dest: &Dest, call: CallRequest) {
         let CallRequest { interface, method, params, cell, permit, tail } = call;
+        let words = params.size_in_words();
         let (frame, caps) = params.into_parts();
-        let described = self.sendable(dest).and_then(|()| {
-            self.describe_within_limit(frame.size_in_words() + dest.path().len(), &caps)
-        });
-        let described = match described {
-            Ok(described) => described,
+        let described = self
+            .sendable(dest)
+            .and_then(|()| self.describe_within_limit(words + dest.path().len(), &caps));
+        let (described, exports) = match described {
+            Ok(described) if described.is_empty() => (described, Vec::new()),
+            Ok(described) => {
+                let exports = described.iter().filter_map(Described::export).collect();
+                (described, exports)
+            }
             Err(error) => return self.effect(Effect::Complete(cell, Err(tail.failed(error)))),
         };
-        let exports: Vec<ExportId> = described.iter().filter_map(Described::export).collect();
         let permit = permit.filter(|permit| permit.is_for(&self.machine.room));
         let permit = permit.unwrap_or_else(|| self.machine.room.take());
         let answer = self.tail_answer(&cell, tail);
@@ -243,9 +247,12 @@ impl Txn<'_> {
             self.effect(Effect::Limit(Arc::clone(&cell), timeout));
         }
         self.mark_called(dest);
-        let mut caps = Descriptors::with_capacity(described.len());
-        for described in described {
-            caps.push(described.descriptor, described.fd);
+        let mut caps = Descriptors::default();
+        if !described.is_empty() {
+            caps = Descriptors::with_capacity(described.len());
+            for described in described {
+                caps.push(described.descriptor, described.fd);
+            }
         }
         self.send_with_trailing(wire::Message::Call(wire::Call {
             question: question.id().0,
@@ -417,6 +424,28 @@ impl Txn<'_> {
         })?
     }
 
+    /// Sends results without capabilities, of which nothing stays. A Finish would have nothing
+    /// to release.
+    fn return_data(&mut self, id: AnswerId, serial: Serial, results: Payload) -> Outcome {
+        if let Err(error) = self.check_size(results.size_in_words()) {
+            return self.return_answer(id, serial, Err(error));
+        }
+        let kept = Ok(Payload::empty().clone());
+        let answered = self.machine.answers.remove_if(id, |entry| entry.serial == serial);
+        // If the question is finished, or the connection has ended, no Return is wanted.
+        let Some(entry) = answered else { return kept };
+        let Answer { cell, interest, .. } = entry.left_table();
+        self.effect(Effect::LetGo(cell, interest));
+        let (frame, _) = results.into_parts();
+        self.send_with_trailing(wire::Message::Return(wire::Return {
+            answer: id.0,
+            release_params: false,
+            no_finish_needed: true,
+            outcome: wire::ReturnKind::Results(Content { frame, caps: Descriptors::default() }),
+        }));
+        kept
+    }
+
     fn return_answer(
         &mut self,
         id: AnswerId,
@@ -430,8 +459,10 @@ impl Txn<'_> {
             return results.map(|results| results.kept);
         }
         let described = results.and_then(|results| {
-            let (frame, caps) = results.sent?.into_parts();
-            let described = self.describe_within_limit(frame.size_in_words(), &caps)?;
+            let sent = results.sent;
+            let words = sent.size_in_words();
+            let (frame, caps) = sent.into_parts();
+            let described = self.describe_within_limit(words, &caps)?;
             let mut charge = None;
             if !described.is_empty() {
                 match self.charge_results(&results.kept) {
@@ -488,7 +519,8 @@ impl Txn<'_> {
             }
             FinishNeeded::No => {
                 if let Some(entry) = machine.answers.remove(id) {
-                    self.effect(Effect::drop(entry.left_table()));
+                    let Answer { cell, interest, .. } = entry.left_table();
+                    self.effect(Effect::LetGo(cell, interest));
                 }
             }
         }

@@ -64,7 +64,10 @@ impl Machine {
 impl Txn<'_> {
     /// Works the reports off. This is the end of every transaction.
     pub(super) fn process_releases(&mut self) {
-        while let Some(released) = self.machine.releases.pop() {
+        let releases = &self.machine.releases;
+        // Looking is cheaper than taking nothing out. What is missed here is seen after the
+        // transaction: Note [releases].
+        while let Some(released) = if releases.is_empty() { None } else { releases.pop() } {
             match released {
                 Released::Import(id) => self.import_released(id),
                 Released::Question(id, serial) => self.question_released(id, serial),

@@ -44,10 +44,15 @@ impl<K: Eq + Hash + Copy + Ord, V> Table<K, V> {
     }
 
     pub(crate) fn remove(&self, key: K) -> Option<V> {
+        self.remove_if(key, |_| true)
+    }
+
+    /// Removes an entry for which `condition` holds, which must not touch this table.
+    pub(crate) fn remove_if(&self, key: K, condition: impl FnOnce(&V) -> bool) -> Option<V> {
         if self.is_empty() {
             return None;
         }
-        let value = self.map.remove(key)?;
+        let value = self.map.remove_if(key, condition)?;
         let left = self.count.fetch_sub(1, Ordering::SeqCst) - 1;
         let peak = self.peak.load(Ordering::SeqCst);
         if peak > KEPT && 8 * left <= peak {

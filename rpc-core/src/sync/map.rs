@@ -20,8 +20,9 @@ impl<K: Eq + Hash + Copy, V> Map<K, V> {
         self.0.insert(key, value)
     }
 
-    pub(crate) fn remove(&self, key: K) -> Option<V> {
-        self.0.remove(&key).map(|(_, value)| value)
+    /// Removes an entry for which `condition` holds, which must not touch this map.
+    pub(crate) fn remove_if(&self, key: K, condition: impl FnOnce(&V) -> bool) -> Option<V> {
+        self.0.remove_if(&key, |_, value| condition(value)).map(|(_, value)| value)
     }
 
     /// Gives back memory that the present entries do not need.

@@ -374,8 +374,9 @@ impl<K: Ord + Copy, V> Map<K, V> {
         self.0.lock().insert(key, value)
     }
 
-    pub(crate) fn remove(&self, key: K) -> Option<V> {
-        self.0.lock().remove(&key)
+    pub(crate) fn remove_if(&self, key: K, condition: impl FnOnce(&V) -> bool) -> Option<V> {
+        let mut entries = self.0.lock();
+        if entries.get(&key).is_some_and(condition) { entries.remove(&key) } else { None }
     }
 
     /// A tree needs only what its entries need.

@@ -1,6 +1,5 @@
 //! Whether capabilities are the same, which vats ask each other: Note [join].
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::actor::Actor;
@@ -441,7 +440,7 @@ fn name(raw: &mut Raw, question: u32, nonce: u8) -> Vec<u8> {
     let [Message::Return(ret)] = &sent[..] else { panic!("{sent:?}") };
     let ReturnKind::Results(content) = &ret.outcome else { panic!("{ret:?}") };
     let payload = crate::cap::payload::Payload::received(
-        Arc::clone(&content.frame),
+        content.frame.clone(),
         crate::cap::payload::Carrier::Return,
         Vec::new(),
     );

@@ -89,10 +89,12 @@ fn returned(ret: &Return) -> String {
 }
 
 fn contents(content: &Content, carrier: Carrier) -> String {
-    let (mut words, mut lengths) = (Vec::new(), Vec::new());
-    super::net::copy(&content.frame, &mut words, &mut lengths);
-    let frame = crate::wire::message::Message::from_segments(words, &lengths).unwrap();
-    let label = content::label(&Payload::received(frame.into(), carrier, Vec::new()));
+    let frame = content.frame.as_ref().map(|frame| {
+        let (mut words, mut lengths) = (Vec::new(), Vec::new());
+        super::net::copy(frame, &mut words, &mut lengths);
+        crate::wire::message::Message::from_segments(words, &lengths).unwrap().into()
+    });
+    let label = content::label(&Payload::received(frame, carrier, Vec::new()));
     let mut text = format!("({label})");
     let Descriptors { descriptors, fds } = &content.caps;
     if !descriptors.is_empty() {

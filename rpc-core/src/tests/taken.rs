@@ -247,7 +247,7 @@ fn named_twice(cap: &Client) -> Payload {
         }
     }
     let frame = Message::from_segments(words, &lengths).unwrap();
-    Payload::received(frame.into(), Carrier::Return, vec![cap.clone()])
+    Payload::received(Some(frame.into()), Carrier::Return, vec![cap.clone()])
 }
 
 /// Note [embargo], where two pipelined paths lead to one capability: calls on the

@@ -13,7 +13,7 @@ use super::request::{Draft, Request};
 use crate::cap::client::Client;
 use crate::cap::from_client::FromClient;
 use crate::cap::incoming_call::{Cancellation, IncomingCall};
-use crate::cap::payload::PayloadBuilder;
+use crate::cap::payload::{Payload, PayloadBuilder};
 use crate::error::{Error, Result};
 use crate::runtime::Connection;
 use crate::sync::Mutex;
@@ -142,7 +142,7 @@ fn answer<R>(ticket: &Rc<Ticket>, at_end: AtEnd, method: impl FnOnce(Results<R>)
             call,
             match ticket.left.take() {
                 Some(Left::Draft(draft)) => Ok(draft.finish()),
-                Some(Left::Nothing) => Ok(PayloadBuilder::for_results().finish(Vec::new())),
+                Some(Left::Nothing) => Ok(Payload::empty().clone()),
                 None => Err(Error::failed(
                     "the server kept the results of this call beyond its method; \
                  it should defer them to answer later",
@@ -379,7 +379,7 @@ struct Deferral {
 
 impl Deferral {
     /// Answers the call, unless it is answered already.
-    fn respond(&self, outcome: Result<crate::cap::payload::Payload>) {
+    fn respond(&self, outcome: Result<Payload>) {
         let call = self.call.lock().take();
         if let Some(call) = call {
             call.respond(outcome);

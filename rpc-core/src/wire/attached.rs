@@ -19,37 +19,43 @@ pub(crate) const MAX_FDS: usize = NONE as usize;
 /// Closing a file descriptor may take time, so this must not be dropped under a lock
 /// unless it is empty.
 #[derive(Debug, Default)]
-pub(crate) struct Attached(Vec<(usize, SharedFd)>);
+#[expect(clippy::box_collection, reason = "a vector would make every message larger")]
+pub(crate) struct Attached(Option<Box<Vec<(usize, SharedFd)>>>);
 
 impl Attached {
     /// The file descriptor of a message that names one capability.
     pub(crate) fn to_only(fd: Option<SharedFd>) -> Self {
-        Attached(fd.map(|fd| (0, fd)).into_iter().collect())
+        let mut attached = Attached::default();
+        if let Some(fd) = fd {
+            attached.add(0, fd);
+        }
+        attached
     }
 
     /// Adds a file descriptor for a capability that has none yet.
     pub(crate) fn add(&mut self, cap: usize, fd: SharedFd) {
-        self.0.push((cap, fd));
+        self.0.get_or_insert_default().push((cap, fd));
     }
 
     /// Takes the file descriptor of a capability.
     pub(crate) fn take(&mut self, cap: usize) -> Option<SharedFd> {
-        let at = self.0.iter().position(|(owner, _)| *owner == cap)?;
-        Some(self.0.swap_remove(at).1)
+        let fds = self.0.as_mut()?;
+        let at = fds.iter().position(|(owner, _)| *owner == cap)?;
+        Some(fds.swap_remove(at).1)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.as_ref().is_none_or(|fds| fds.is_empty())
     }
 
     /// For each file descriptor, its index on the wire and its capability.
     pub(crate) fn indices(&self) -> impl Iterator<Item = (u8, usize)> {
-        (0..NONE).zip(self.0.iter().map(|(owner, _)| *owner))
+        (0..NONE).zip(self.0.iter().flat_map(|fds| fds.iter()).map(|(owner, _)| *owner))
     }
 
     /// The file descriptors in the order of their indices on the wire.
     pub(super) fn into_fds(self) -> Vec<SharedFd> {
-        self.0.into_iter().map(|(_, fd)| fd).collect()
+        self.0.into_iter().flat_map(|fds| *fds).map(|(_, fd)| fd).collect()
     }
 }
 

@@ -74,6 +74,12 @@ pub(super) enum Shape {
 }
 
 impl Shape {
+    /// Results with nothing in them, for which no frame is kept.
+    pub(super) fn empty_results(answer: u32, release_params: bool, no_finish_needed: bool) -> Self {
+        let outcome = ReturnKind::Results(Content { frame: None, caps: Descriptors::default() });
+        Shape::Whole(Message::Return(Return { answer, release_params, no_finish_needed, outcome }))
+    }
+
     pub(super) fn with_frame(self, frame: Frame) -> Message {
         match self {
             Shape::Whole(message) => message,
@@ -83,7 +89,7 @@ impl Shape {
             }
             Shape::Call(call) => {
                 let Call { question, target, interface, method, params, results_to, hint } = call;
-                let params = Content { frame: Arc::new(frame), caps: params };
+                let params = Content { frame: Some(Arc::new(frame)), caps: params };
                 Message::Call(Call {
                     question,
                     target,
@@ -95,10 +101,10 @@ impl Shape {
                 })
             }
             Shape::Results(answer, release_params, no_finish_needed, caps) => {
-                let outcome = ReturnKind::Results(Content { frame: Arc::new(frame), caps });
+                let outcome = ReturnKind::Results(Content { frame: Some(Arc::new(frame)), caps });
                 Message::Return(Return { answer, release_params, no_finish_needed, outcome })
             }
-            Shape::Unknown => Message::Unknown(frame),
+            Shape::Unknown => Message::Unknown(Box::new(frame)),
         }
     }
 }
@@ -247,7 +253,11 @@ fn read_return(
     let no_finish_needed = ret.get_no_finish_needed();
     let outcome = match ret.which() {
         Ok(return_::Results(results)) => {
-            let caps = read_cap_table(results?, arrived, most_named)?;
+            let results = results?;
+            let caps = read_cap_table(results, arrived, most_named)?;
+            if caps.descriptors.is_empty() && results.get_content().is_null() {
+                return Ok(Shape::empty_results(answer, release_params, no_finish_needed));
+            }
             return Ok(Shape::Results(answer, release_params, no_finish_needed, caps));
         }
         Ok(return_::Exception(exception)) => ReturnKind::Exception(read_exception(exception?)?),

@@ -9,8 +9,8 @@ use super::rpc_capnp::{
     call, cap_descriptor, exception, message, message_target, payload, promised_answer,
 };
 use super::{
-    Attached, Bootstrap, Content, Context, Descriptor, Descriptors, Hint, Message, PromisedAnswer,
-    ResultsTo, ReturnKind, Target,
+    Attached, Bootstrap, Call, Content, Context, Descriptor, Descriptors, Hint, Message,
+    PromisedAnswer, ResultsTo, Return, ReturnKind, Target, flat,
 };
 use crate::error::{Error, ErrorKind};
 use crate::log::tell;
@@ -24,11 +24,24 @@ const ECHO_WORDS: usize = 64;
 
 /// Makes the frame for a message.
 ///
-/// Content is completed in place, in the message that it was built in.
+/// Short content is copied; other content is completed in place, in the message that it was
+/// built in.
 ///
 /// # Errors
 /// The content was built for another kind of message, was received, or is shared.
 pub(crate) fn encode(message: Message) -> Result<Frame, Error> {
+    let Some(mut frame) = flat::write(&message) else { return by_accessors(message) };
+    if let Message::Call(Call { params: content, .. })
+    | Message::Return(Return { outcome: ReturnKind::Results(content), .. }) = message
+        && !content.caps.fds.is_empty()
+    {
+        frame.set_fds(content.caps.fds.into_fds());
+    }
+    Ok(frame)
+}
+
+/// As [`encode`], whatever the message is.
+pub(super) fn by_accessors(message: Message) -> Result<Frame, Error> {
     match message {
         Message::Call(call) => {
             let Content { frame, caps } = call.params;
@@ -84,7 +97,7 @@ pub(crate) fn encode(message: Message) -> Result<Frame, Error> {
             Ok(framed(builder, fds))
         }
         Message::Bootstrap(Bootstrap { question, object: Some(object) }) => {
-            let mut builder = open(object)?;
+            let mut builder = open(Some(object))?;
             match builder.get_root::<message::Builder<'_>>()?.which()? {
                 message::Bootstrap(bootstrap) => bootstrap?.set_question_id(question),
                 _ => return Err(Error::failed("an object id was built for another message")),
@@ -171,7 +184,7 @@ fn encode_small(message: Message) -> Result<Frame, Error> {
             // copy much larger than what was received.
             let mut options = capnp::message::ReaderOptions::new();
             options.traversal_limit_in_words(Some(2 * frame.size_in_words() + ECHO_WORDS));
-            let reader = capnp::message::Reader::new(&frame, options);
+            let reader = capnp::message::Reader::new(&*frame, options);
             let original = reader.get_root::<message::Reader<'_>>()?;
             if let Err(error) = root.set_unimplemented(original) {
                 // The message held something that cannot be copied, such as capability
@@ -206,9 +219,9 @@ fn small() -> Builder<HeapAllocator> {
 }
 
 /// The message that content lies in, to be completed.
-fn open(frame: Arc<Frame>) -> Result<Builder<HeapAllocator>, Error> {
-    Arc::try_unwrap(frame)
-        .ok()
+fn open(frame: Option<Arc<Frame>>) -> Result<Builder<HeapAllocator>, Error> {
+    frame
+        .and_then(Arc::into_inner)
         .and_then(|frame| frame.into_builder().ok())
         .ok_or_else(|| Error::failed("content was sent without being prepared"))
 }
@@ -229,7 +242,7 @@ impl<'a> message::Builder<'a> {
     }
 }
 
-fn write_cap_table(payload: payload::Builder<'_>, caps: &Descriptors) {
+pub(super) fn write_cap_table(payload: payload::Builder<'_>, caps: &Descriptors) {
     if caps.descriptors.is_empty() {
         return;
     }

@@ -32,7 +32,21 @@ pub struct Message {
 enum Body {
     Built(Builder<HeapAllocator>),
     Received(Received),
+    Short(Short),
 }
+
+/// One segment that is short enough to lie in the message itself, which needs no memory of its
+/// own then. Most calls and most results are so short.
+struct Short {
+    words: [Word; SHORT_WORDS],
+    len: u8,
+}
+
+/// The longest segment that lies in the message itself, in words: room for a call of a field
+/// of results, or one with a few numbers.
+const SHORT_WORDS: usize = 20;
+
+const NO_WORD: Word = capnp::word(0, 0, 0, 0, 0, 0, 0, 0);
 
 /// Segments that lie one behind the other in one piece of memory.
 struct Received {
@@ -64,6 +78,50 @@ impl Message {
             fds: Vec::new(),
             charge: None,
         })
+    }
+
+    /// A message of one segment with this content, which is copied.
+    ///
+    /// Returns `None` when that is not a whole number of words.
+    ///
+    /// ```
+    /// use capnp_threads_core::message::Message;
+    ///
+    /// assert!(Message::from_segment(&[0; 16]).is_some_and(|message| message.size_in_words() == 2));
+    /// assert!(Message::from_segment(&[0; 15]).is_none());
+    /// ```
+    pub fn from_segment(bytes: &[u8]) -> Option<Self> {
+        bytes.len().is_multiple_of(size_of::<Word>()).then(|| Message::starting_with(bytes, 0))
+    }
+
+    /// A message of one segment that begins with this content, which is copied, and ends with
+    /// so many words of zeros.
+    pub(super) fn starting_with(bytes: &[u8], more: usize) -> Self {
+        let len = bytes.len() / size_of::<Word>() + more;
+        let mut body = match u8::try_from(len) {
+            Ok(short) if len <= SHORT_WORDS => {
+                Body::Short(Short { words: [NO_WORD; SHORT_WORDS], len: short })
+            }
+            _ => Body::Received(Received { words: vec![NO_WORD; len], ends: Vec::new() }),
+        };
+        if let Some(place) = body.bytes_mut().get_mut(..bytes.len()) {
+            place.copy_from_slice(bytes);
+        }
+        Message { body, fds: Vec::new(), charge: None }
+    }
+
+    /// The content of a message that was made by [`starting_with`](Self::starting_with).
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+        self.body.bytes_mut()
+    }
+
+    /// The content of a message that was built here, if it lies in one segment.
+    pub(super) fn built_segment(&self) -> Option<&[u8]> {
+        let Body::Built(builder) = &self.body else { return None };
+        match &*builder.get_segments_for_output() {
+            [segment] => Some(segment),
+            _ => None,
+        }
     }
 
     /// The file descriptors that travel with the message, beside its content. The
@@ -99,7 +157,7 @@ impl Message {
     pub(crate) fn into_builder(self) -> Result<Builder<HeapAllocator>, Self> {
         match self.body {
             Body::Built(builder) => Ok(builder),
-            Body::Received(_) => Err(self),
+            Body::Received(_) | Body::Short(_) => Err(self),
         }
     }
 
@@ -109,6 +167,7 @@ impl Message {
             source: match &self.body {
                 Body::Built(builder) => Source::Built(builder.get_segments_for_output()),
                 Body::Received(received) => Source::Received(received),
+                Body::Short(short) => Source::Short(short),
             },
             next: 0,
         }
@@ -122,6 +181,7 @@ impl Message {
             Body::Received(Received { words, ends }) if ends.is_empty() => {
                 Some(Word::words_to_bytes(words))
             }
+            Body::Short(short) => Some(short.segment()),
             _ => None,
         }
     }
@@ -136,6 +196,7 @@ impl Message {
         match &self.body {
             Body::Built(builder) => builder.size_in_words(),
             Body::Received(received) => received.words.len(),
+            Body::Short(short) => usize::from(short.len),
         }
     }
 }
@@ -156,6 +217,7 @@ impl Message {
                 used.fold(first, |memory, used| memory + used.max(first + memory))
             }
             Body::Received(received) => received.words.capacity(),
+            Body::Short(_) => 0,
         }
     }
 }
@@ -171,6 +233,7 @@ impl ReaderSegments for Message {
         match &self.body {
             Body::Built(builder) => builder.get_segment(index),
             Body::Received(received) => received.segment(usize::try_from(index).ok()?),
+            Body::Short(short) => (index == 0).then(|| short.segment()),
         }
     }
 
@@ -178,7 +241,25 @@ impl ReaderSegments for Message {
         match &self.body {
             Body::Built(builder) => builder.len(),
             Body::Received(received) => received.segment_count(),
+            Body::Short(_) => 1,
         }
+    }
+}
+
+impl Body {
+    /// The content of the only segment, if it was not built.
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        Word::words_to_bytes_mut(match self {
+            Body::Short(Short { words, len }) => &mut words[..usize::from(*len)],
+            Body::Received(Received { words, .. }) => words,
+            Body::Built(_) => &mut [],
+        })
+    }
+}
+
+impl Short {
+    fn segment(&self) -> &[u8] {
+        Word::words_to_bytes(&self.words[..usize::from(self.len)])
     }
 }
 
@@ -212,6 +293,7 @@ pub struct Segments<'a> {
 enum Source<'a> {
     Built(OutputSegments<'a>),
     Received(&'a Received),
+    Short(&'a Short),
 }
 
 impl<'a> Iterator for Segments<'a> {
@@ -221,6 +303,7 @@ impl<'a> Iterator for Segments<'a> {
         let segment = match &self.source {
             Source::Built(segments) => segments.get(self.next).copied(),
             Source::Received(received) => received.segment(self.next),
+            Source::Short(short) => (self.next == 0).then(|| short.segment()),
         }?;
         self.next += 1;
         Some(segment)
@@ -230,6 +313,7 @@ impl<'a> Iterator for Segments<'a> {
         let count = match &self.source {
             Source::Built(segments) => segments.len(),
             Source::Received(received) => received.segment_count(),
+            Source::Short(_) => 1,
         };
         (count - self.next, Some(count - self.next))
     }
@@ -241,7 +325,7 @@ impl std::fmt::Debug for Message {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let origin = match &self.body {
             Body::Built(_) => "built",
-            Body::Received(_) => "received",
+            Body::Received(_) | Body::Short(_) => "received",
         };
         write!(
             f,

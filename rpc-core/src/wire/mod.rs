@@ -6,6 +6,7 @@
 mod attached;
 mod decode;
 mod encode;
+mod flat;
 mod join;
 pub mod message;
 pub(crate) mod plain;
@@ -29,6 +30,7 @@ pub(crate) use attached::{Attached, MAX_FDS};
 pub(crate) use decode::decode;
 pub(crate) use decode::decode_within;
 pub(crate) use encode::encode;
+pub(crate) use flat::{OF_BOOTSTRAP, OF_CALL, OF_RETURN, can_copy};
 pub(crate) use join::{JoinKey, JoinPart, Nonce};
 pub use token::Token;
 
@@ -57,7 +59,7 @@ pub(crate) enum Message {
     Join(Join),
     /// A message that this implementation does not know and has to echo. When sent, it
     /// is wrapped into an `unimplemented`.
-    Unknown(Frame),
+    Unknown(Box<Frame>),
 }
 
 #[derive(Debug)]
@@ -280,8 +282,8 @@ impl Descriptor {
 /// filled in when the message is encoded. For an incoming one, the capabilities that
 /// the table names have not been looked up yet.
 pub(crate) struct Content {
-    /// Not shared when it is on its way out.
-    pub(crate) frame: Arc<Frame>,
+    /// `None` if nothing is in it. Not shared when it is on its way out, unless it is short.
+    pub(crate) frame: Option<Arc<Frame>>,
     pub(crate) caps: Descriptors,
 }
 
@@ -292,7 +294,7 @@ impl Content {
             Descriptor::ThirdPartyHosted(_, Some(token)) => token.size() / 8,
             _ => 0,
         });
-        self.frame.memory_in_words()
+        self.frame.as_ref().map_or(0, |frame| frame.memory_in_words())
             + descriptor * self.caps.descriptors.capacity()
             + tokens.sum::<usize>()
     }
@@ -300,7 +302,8 @@ impl Content {
 
 impl std::fmt::Debug for Content {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} words {:?}", self.frame.size_in_words(), self.caps.descriptors)
+        let words = self.frame.as_ref().map_or(0, |frame| frame.size_in_words());
+        write!(f, "{words} words {:?}", self.caps.descriptors)
     }
 }
 

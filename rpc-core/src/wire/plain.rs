@@ -59,7 +59,12 @@ fn results(root: &Struct<'_>, ret: &Struct<'_>) -> Option<Shape> {
     if ret.u16(6) != 0 || payload.names_capabilities() || !are_apart(&[root, ret, &payload]) {
         return None;
     }
-    Some(Shape::Results(ret.u32(0), !ret.bit(32), ret.bit(33), Descriptors::default()))
+    let (answer, release_params, no_finish_needed) = (ret.u32(0), !ret.bit(32), ret.bit(33));
+    Some(if payload.has_content() {
+        Shape::Results(answer, release_params, no_finish_needed, Descriptors::default())
+    } else {
+        Shape::empty_results(answer, release_params, no_finish_needed)
+    })
 }
 
 fn finish(root: &Struct<'_>, finish: &Struct<'_>) -> Option<Finish> {
@@ -134,8 +139,17 @@ impl<'a> Struct<'a> {
     }
 
     /// For a payload.
+    fn has_content(&self) -> bool {
+        self.leads_to_something(0)
+    }
+
+    /// For a payload.
     fn names_capabilities(&self) -> bool {
-        self.pointer(1).is_some_and(|at| self.segment.get(at..at + 8) != Some(&[0; 8][..]))
+        self.leads_to_something(1)
+    }
+
+    fn leads_to_something(&self, pointer: usize) -> bool {
+        self.pointer(pointer).is_some_and(|at| self.segment.get(at..at + 8) != Some(&[0; 8][..]))
     }
 }
 

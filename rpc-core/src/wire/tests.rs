@@ -31,7 +31,10 @@ fn call(caps: Descriptors) -> Message {
         target: Target::ImportedCap(0),
         interface: 0,
         method: 0,
-        params: Content { frame: empty(|root| _ = root.init_call().init_params()).into(), caps },
+        params: Content {
+            frame: Some(empty(|root| _ = root.init_call().init_params()).into()),
+            caps,
+        },
         results_to: ResultsTo::Caller,
         hint: Hint::None,
     })
@@ -110,7 +113,7 @@ fn results_and_resolutions_carry_them_too() {
         answer: 1,
         release_params: false,
         no_finish_needed: false,
-        outcome: ReturnKind::Results(Content { frame: frame.into(), caps }),
+        outcome: ReturnKind::Results(Content { frame: Some(frame.into()), caps }),
     });
     let caps = caps_of(decode(encode(ret).unwrap()).unwrap());
     assert_eq!(got(caps, 1), [Some(Arc::as_ptr(&a))]);
@@ -331,7 +334,7 @@ fn a_token_that_is_not_too_deep_arrives_wherever_it_travels() {
     let target = Target::ImportedCap(0);
     let named = || Descriptor::ThirdPartyHosted(7, token.clone());
     let results = empty(|root| _ = root.init_return().init_results());
-    let results = Content { frame: results.into(), caps: table([(named(), None)]) };
+    let results = Content { frame: Some(results.into()), caps: table([(named(), None)]) };
     let sent = [
         Message::Provide(Provide { question: 1, target: target.clone(), recipient: token.clone() }),
         Message::Accept(Accept { question: 1, provision: token.clone(), embargo: None }),

@@ -263,6 +263,12 @@ impl<R: Read> FramedReader<R> {
 
     fn read_content(&mut self, patience: Patience) -> Result<Progress<Message>, TransportError> {
         let Part::Content { total, .. } = self.part else { unreachable!("the caller looked") };
+        if self.lengths.len() == 1 && total * WORD <= LARGEST_BUFFER {
+            return match self.read_only_segment(total * WORD, patience)? {
+                Progress::Ended => Err(TransportError::Truncated),
+                progress => Ok(progress),
+            };
+        }
         let words = if total * WORD > LARGEST_BUFFER {
             self.read_long_content(patience)?
         } else {
@@ -273,13 +279,40 @@ impl<R: Read> FramedReader<R> {
             Progress::Later => return Ok(Progress::Later),
             Progress::Ended => return Err(TransportError::Truncated),
         };
-        self.part = Part::Start;
-        let Some(mut message) = Message::from_segments(words, &self.lengths) else {
+        let Some(message) = Message::from_segments(words, &self.lengths) else {
             unreachable!("the content was read in the length that the table adds up to");
         };
+        Ok(Progress::Done(self.complete(message)))
+    }
+
+    /// As most messages are: one segment, which fits into the buffer.
+    fn read_only_segment(
+        &mut self,
+        bytes: usize,
+        patience: Patience,
+    ) -> io::Result<Progress<Message>> {
+        match self.want(bytes, patience)? {
+            Progress::Done(()) => {}
+            Progress::Later => return Ok(Progress::Later),
+            Progress::Ended => return Ok(Progress::Ended),
+        }
+        let Some(message) = Message::from_segment(&self.buffer[self.start..self.start + bytes])
+        else {
+            unreachable!("the table counts whole words");
+        };
+        self.start += bytes;
+        Ok(Progress::Done(self.complete(message)))
+    }
+
+    /// A message of which everything was read.
+    fn complete(&mut self, mut message: Message) -> Message {
+        self.part = Part::Start;
         let end = self.source.offset() - (self.end - self.start) as u64;
-        message.set_fds(self.source.fds_before(end));
-        Ok(Progress::Done(message))
+        let fds = self.source.fds_before(end);
+        if !fds.is_empty() {
+            message.set_fds(fds);
+        }
+        message
     }
 
     fn read_short_content(

@@ -408,14 +408,14 @@ impl CallCell {
                 }
                 _ => return,
             };
-            let fields: Vec<_> = state
-                .fields
-                .iter()
-                .filter_map(|(path, field)| Some((path.clone(), field.upgrade()?)))
-                .collect();
-            let is_first = |listener: &mut WhenDone| matches!(listener, WhenDone::First(_));
-            let first: Vec<_> = state.when_done.extract_if(.., is_first).collect();
-            (outcome, fields, first, state.span())
+            let fields = state.living_fields();
+            if state.when_done.is_empty() {
+                (outcome, fields, Vec::new(), None)
+            } else {
+                let is_first = |listener: &mut WhenDone| matches!(listener, WhenDone::First(_));
+                let first: Vec<_> = state.when_done.extract_if(.., is_first).collect();
+                (outcome, fields, first, state.span())
+            }
         };
         // What is told of the answer belongs to the call.
         let entered = span.map(|span| span.enter());
@@ -431,7 +431,9 @@ impl CallCell {
         let (before, when_done, demand, called) = {
             let mut state = self.state.lock();
             let before = std::mem::replace(&mut state.phase, Phase::Done(outcome.clone()));
-            state.fields.clear();
+            if !state.fields.is_empty() {
+                state.fields.clear();
+            }
             let early = state.early.take();
             let when_done = std::mem::take(&mut state.when_done);
             ((before, early), when_done, state.demand_at_end, state.waiters.call_all())
@@ -600,6 +602,16 @@ impl CallCell {
 }
 
 impl State {
+    /// The fields that somebody still refers to.
+    fn living_fields(&self) -> Vec<(Path, Arc<LocalPromise>)> {
+        if self.fields.is_empty() {
+            return Vec::new();
+        }
+        let living =
+            |(path, field): (&Path, &Weak<LocalPromise>)| Some((path.clone(), field.upgrade()?));
+        self.fields.iter().filter_map(living).collect()
+    }
+
     fn spans(&self) -> impl Iterator<Item = &CallSpan> {
         self.when_done.iter().filter_map(|listener| match listener {
             WhenDone::Span(span) => Some(span),

@@ -144,11 +144,7 @@ impl CallCell {
             Tail::No => Phase::Asked(question),
             Tail::Allowed => Phase::Redirected(question),
         };
-        let fields: Vec<_> = state
-            .fields
-            .iter()
-            .filter_map(|(path, field)| Some((path.clone(), field.upgrade()?)))
-            .collect();
+        let fields = state.living_fields();
         if !fields.is_empty() {
             state.handovers += 1;
         }

@@ -49,7 +49,7 @@ impl Txn<'_> {
             }
             // The application looks the object up, which may take time.
             (Some(object), _, Some(restorer)) => {
-                let object = Payload::received(object, Carrier::Bootstrap, Vec::new());
+                let object = Payload::received(Some(object), Carrier::Bootstrap, Vec::new());
                 let (interface, method) = RESTORE;
                 let request = CallRequest {
                     interface,
@@ -108,7 +108,7 @@ impl Txn<'_> {
         let cost = costs::call(&call.target);
         let mut content = call.params;
         let bytes = costs::params(&content);
-        let refused = self.charge_frame(&mut content.frame, bytes).err();
+        let refused = self.charge_content(&mut content, bytes).err();
         let params = self.receive_content(content, Carrier::Call)?;
         let words = params.size_in_words() as u64;
         let cell = self.begin_answer(id, results_to, hint, cost)?;
@@ -188,11 +188,27 @@ impl Txn<'_> {
         Ok(())
     }
 
+    /// As [`charge_frame`](Self::charge_frame). Content with nothing in it, which is not
+    /// kept, costs nothing.
+    pub(super) fn charge_content(
+        &self,
+        content: &mut wire::Content,
+        bytes: u64,
+    ) -> Result<(), Error> {
+        match &mut content.frame {
+            Some(frame) => self.charge_frame(frame, bytes),
+            None => Ok(()),
+        }
+    }
+
     fn receive_content(
         &mut self,
         content: wire::Content,
         carrier: Carrier,
     ) -> Result<Payload, Abort> {
+        if content.caps.descriptors.is_empty() {
+            return Ok(Payload::received(content.frame, carrier, Vec::new()));
+        }
         // One by one, so that what is looked up for one is gone before the next.
         let descriptors = content.caps.descriptors.iter().enumerate();
         let caps = descriptors.map(|(index, descriptor)| {

@@ -76,7 +76,7 @@ impl Txn<'_> {
     /// to another.
     pub(super) fn echo(&mut self, message: wire::Message) -> Result<(), Abort> {
         let frame = wire::encode(message).map_err(Abort)?;
-        self.send(wire::Message::Unknown(frame));
+        self.send(wire::Message::Unknown(Box::new(frame)));
         Ok(())
     }
 

@@ -27,6 +27,10 @@ impl Txn<'_> {
         if id.is_pipeline_only() {
             return self.receive_unwanted_return(id, &ret);
         }
+        let ret = match self.receive_data(id, ret) {
+            Ok(received) => return received,
+            Err(ret) => ret,
+        };
         let entry = machine.questions.with(id, |entry| {
             let state = std::mem::replace(&mut entry.state, question::State::Returned);
             (state, entry.permit.take(), entry.serial)
@@ -86,6 +90,44 @@ impl Txn<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// Handles what comes most often: results without capabilities, which need no Finish, for a
+    /// question of which no field is used. Gives anything else back.
+    fn receive_data(
+        &mut self,
+        id: QuestionId,
+        ret: wire::Return,
+    ) -> Result<Result<(), Abort>, wire::Return> {
+        let wire::ReturnKind::Results(content) = &ret.outcome else { return Err(ret) };
+        if !ret.no_finish_needed || !content.caps.descriptors.is_empty() {
+            return Err(ret);
+        }
+        let is_settled_by_data = |entry: &question::Question| match &entry.state {
+            question::State::Asked(asked) => {
+                asked.results_to == question::ResultsTo::Caller
+                    && asked.sent == question::Sent::Other
+                    && asked.fields.is_empty()
+                    && asked.params.is_empty()
+                    && asked.vine.is_none()
+            }
+            question::State::Returned | question::State::Finished { .. } => false,
+        };
+        let Some(entry) = self.machine.questions.remove_if(id, is_settled_by_data) else {
+            return Err(ret);
+        };
+        let wire::ReturnKind::Results(content) = ret.outcome else { return Ok(Ok(())) };
+        self.free_question(id);
+        let question::Question { serial, state, permit } = entry;
+        drop(permit);
+        self.answered(serial);
+        if let question::State::Asked(asked) = state
+            && let Some(cell) = asked.cell
+        {
+            let results = Payload::received(content.frame, Carrier::Return, Vec::new());
+            self.complete(cell, Ok(results));
+        }
+        Ok(Ok(()))
     }
 
     /// Forgets a question that needs no Finish. Results that were to stay with the peer are
@@ -184,10 +226,18 @@ impl Txn<'_> {
         asked: Asked,
         content: wire::Content,
     ) -> Result<(), (Box<Asked>, Abort)> {
-        let wire::Content { mut frame, caps } = content;
+        let mut content = content;
+        let bytes = costs::named(&content.caps);
         // The content itself was asked for.
-        if let Err(error) = self.charge_frame(&mut frame, costs::named(&caps)) {
+        if let Err(error) = self.charge_content(&mut content, bytes) {
             return Err((Box::new(asked), Abort(error)));
+        }
+        let wire::Content { frame, caps } = content;
+        if caps.descriptors.is_empty() && asked.fields.is_empty() && asked.vine.is_none() {
+            if let Some(cell) = asked.cell {
+                self.complete(cell, Ok(Payload::received(frame, Carrier::Return, Vec::new())));
+            }
+            return Ok(());
         }
         let mut named = match self.import_all(&caps) {
             Ok(named) => named,
