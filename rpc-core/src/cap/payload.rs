@@ -200,6 +200,16 @@ impl Payload {
     /// As [`cap_at`](Self::cap_at), but returns the capability's index; `None` for a
     /// null pointer.
     pub(crate) fn cap_index_at(&self, path: &[u16]) -> Result<Option<usize>> {
+        let Some(message) = &self.message else { return Ok(None) };
+        let is_call = self.carrier == Carrier::Call;
+        if let Some(index) = wire::plain::cap_index(message, is_call, path, self.caps.len()) {
+            return Ok(index);
+        }
+        self.cap_index_by_accessors(path)
+    }
+
+    /// As [`cap_index_at`](Self::cap_index_at), whatever the message is.
+    pub(crate) fn cap_index_by_accessors(&self, path: &[u16]) -> Result<Option<usize>> {
         let reader = self.open();
         let mut content = Payload::content(&reader)?;
         let table = indices::index_table(self.caps().len());

@@ -51,6 +51,7 @@ use crate::log::tell;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard};
 use crossbeam_queue::SegQueue;
+use foldhash::fast::RandomState;
 
 pub(crate) use self::dest::Dest;
 
@@ -270,7 +271,7 @@ struct Order {
     export_ids: IdPool,
     embargo_ids: IdPool,
     /// The exports of capabilities, by the capability's address.
-    exported: HashMap<usize, ExportId>,
+    exported: HashMap<usize, ExportId, RandomState>,
     /// The number of exports that are vines.
     vines: usize,
     /// Whether the peer, as a host, knows handoffs.
@@ -377,7 +378,7 @@ impl Machine {
                 question_ids: IdPool::default(),
                 export_ids: IdPool::default(),
                 embargo_ids: IdPool::default(),
-                exported: HashMap::new(),
+                exported: HashMap::default(),
                 vines: 0,
                 ability: Ability::default(),
                 knows_joins: false,

@@ -186,6 +186,11 @@ impl Message {
         }
     }
 
+    /// The content of a message of one segment.
+    pub(super) fn one_segment(&self) -> Option<&[u8]> {
+        self.only_segment().or_else(|| self.built_segment())
+    }
+
     /// The number of segments; at least one in a message that was received.
     pub fn segment_count(&self) -> usize {
         self.len()

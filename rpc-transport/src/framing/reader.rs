@@ -184,6 +184,9 @@ impl<R: Read> FramedReader<R> {
 
     /// Goes on with the message that is being read.
     fn read_message(&mut self, patience: Patience) -> Result<Progress<Message>, TransportError> {
+        if let Some(message) = self.take_buffered_message() {
+            return Ok(Progress::Done(message));
+        }
         loop {
             let progress = match &mut self.part {
                 Part::Start => self.read_start(patience)?,
@@ -196,6 +199,25 @@ impl<R: Read> FramedReader<R> {
                 Progress::Ended => return Ok(Progress::Ended),
             }
         }
+    }
+
+    /// A message of one segment, as most are, all of which is in the buffer and which is
+    /// within the limits.
+    fn take_buffered_message(&mut self) -> Option<Message> {
+        if !matches!(self.part, Part::Start) || self.limits.max_segments == 0 {
+            return None;
+        }
+        let (table, rest) = self.buffer[self.start..self.end].split_at_checked(2 * NUMBER)?;
+        let (count, words) = table.split_at(NUMBER);
+        let words = u32::from_le_bytes(*words.first_chunk()?);
+        if count != [0; NUMBER] || u64::from(words) > self.limits.max_words {
+            return None;
+        }
+        let bytes = usize::try_from(words).ok()?.checked_mul(WORD)?;
+        let message = Message::from_segment(rest.get(..bytes)?)?;
+        self.start += 2 * NUMBER + bytes;
+        self.last_was_long = bytes > LARGEST_BUFFER;
+        Some(self.complete(message))
     }
 
     fn read_start(&mut self, patience: Patience) -> Result<Progress<Part>, TransportError> {

@@ -270,7 +270,15 @@ impl<'a> Round<'a, '_> {
     }
 
     fn gather_message(&mut self, message: &'a Message) -> io::Result<()> {
-        let segments = message.segments();
+        let mut segments = message.segments();
+        if segments.len() == 1
+            && let Some(only) = segments.next()
+        {
+            self.number(0)?;
+            self.number(only.len() / WORD)?;
+            self.gather_segment(only);
+            return Ok(());
+        }
         // A builder that nothing was built in has no segment, which the table
         // cannot say. One empty segment means the same.
         let count = segments.len().max(1);
@@ -284,15 +292,17 @@ impl<'a> Round<'a, '_> {
         if count.is_multiple_of(2) {
             self.number(0)?;
         }
-        for segment in segments {
-            if segment.len() < COPY_BELOW {
-                self.copied.extend_from_slice(segment);
-            } else {
-                self.describe_copied();
-                self.pieces.push(Piece::Lent(segment));
-            }
-        }
+        segments.for_each(|segment| self.gather_segment(segment));
         Ok(())
+    }
+
+    fn gather_segment(&mut self, segment: &'a [u8]) {
+        if segment.len() < COPY_BELOW {
+            self.copied.extend_from_slice(segment);
+        } else {
+            self.describe_copied();
+            self.pieces.push(Piece::Lent(segment));
+        }
     }
 
     fn number(&mut self, number: usize) -> io::Result<()> {

@@ -16,6 +16,8 @@ use capnp::message::Builder;
 use super::super::decode::decode_within;
 use super::alike::read_alike;
 use super::*;
+use crate::cap::client::Client;
+use crate::cap::payload::{Carrier, Payload};
 use crate::wire::Return;
 use crate::wire::rpc_capnp::message;
 
@@ -76,8 +78,31 @@ fn frames() -> Vec<Vec<u64>> {
             finish.set_require_early_cancellation_workaround(workaround);
         })
     };
+    let of_field = |steps: &[Option<u16>]| {
+        built(|root| {
+            let mut call = root.init_call();
+            let mut answer = call.reborrow().init_target().init_promised_answer();
+            answer.set_question_id(0x0a0b_0c0d);
+            if !steps.is_empty() {
+                let mut list = answer.init_transform(u32::try_from(steps.len()).unwrap());
+                for (index, step) in (0..).zip(steps) {
+                    let mut op = list.reborrow().get(index);
+                    match step {
+                        Some(field) => op.set_get_pointer_field(*field),
+                        None => op.set_noop(()),
+                    }
+                }
+            }
+            call.init_params().init_content().initn_as::<capnp::data::Builder<'_>>(9);
+        })
+    };
     let both = [false, true];
     let mut frames = vec![call(0, false), call(1, false), call(0, true), call(1, true)];
+    frames.extend([
+        of_field(&[]),
+        of_field(&[Some(0x0102)]),
+        of_field(&[Some(1), None, Some(u16::MAX)]),
+    ]);
     for first in both {
         frames.extend(both.map(|second| results(first, second)));
         frames.extend(both.map(|second| finish(first, second)));
@@ -99,7 +124,7 @@ fn what_is_rare_is_left_to_the_accessors() {
         built(|root| _ = root.init_call().init_params()),
         built(|root| {
             let mut call = root.init_call();
-            call.reborrow().init_target().init_promised_answer();
+            call.reborrow().init_target().init_promised_answer().init_transform(17);
             call.init_params();
         }),
         built(|root| {
@@ -193,6 +218,28 @@ fn what_others_lay_out_is_read_alike_or_left_to_the_accessors() {
     // Calls to the caller and to the peer itself, with and without the one hint; results and
     // finishes with each of their two bits.
     assert_eq!(said.len(), 12, "{said:?}");
+}
+
+/// Paths through content of any kind.
+#[test]
+fn what_a_path_leads_to_is_what_the_accessors_find() {
+    const PATHS: [&[u16]; 8] = [&[], &[0], &[1], &[0, 0], &[1, 0], &[0, 1], &[2], &[0, 0, 0]];
+    let (mut nothing, mut found) = (0, 0);
+    for seed in 0..40_000 {
+        let frame = laid_out::frame(seed);
+        for (is_call, carrier) in [(true, Carrier::Call), (false, Carrier::Return)] {
+            for path in PATHS {
+                let Some(index) = cap_index(&frame, is_call, path, 3) else { continue };
+                let frame = Some(laid_out::frame(seed).into());
+                let payload = Payload::received(frame, carrier, vec![Client::null(); 3]);
+                let expected = payload.cap_index_by_accessors(path);
+                assert_eq!(expected.unwrap(), index, "{seed}: {path:?}");
+                assert_eq!(payload.cap_index_at(path).unwrap(), index);
+                *if index.is_some() { &mut found } else { &mut nothing } += 1;
+            }
+        }
+    }
+    assert!(nothing > 1000 && found > 20, "{nothing} lead to nothing, {found} to a capability");
 }
 
 /// The accessors count what they read, and refuse to read so much.
