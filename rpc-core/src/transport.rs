@@ -92,6 +92,7 @@ pub trait MessageReader: Send + 'static {
 }
 
 /// What comes out of a transport.
+#[expect(clippy::large_enum_variant, reason = "nearly all are messages")]
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Received {

@@ -83,7 +83,7 @@ impl Events {
     }
 
     /// Waits for the next entry; `None` if there was none in time. Reads meanwhile from the
-    /// socket of the link that `link` names, if any: Note [reading in turns]. Without `local`, the
+    /// socket of the link that `link` names, if any: Note [reading for oneself]. Without `local`, the
     /// endpoint, it is not counted as waiting, and what comes may be late.
     pub(super) fn pop(
         &self,

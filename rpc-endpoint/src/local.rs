@@ -224,7 +224,7 @@ impl Local {
     // the other thread finds out whether there is something to arm.
 
     /// A thread is about to wait for what a peer may bring, and does not read. See Note
-    /// [reading in turns].
+    /// [reading for oneself].
     pub(super) fn begin_waiting(self: &Arc<Self>) -> Waiting {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         if self.is_unarmed.swap(false, Ordering::SeqCst) {

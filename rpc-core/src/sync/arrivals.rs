@@ -31,6 +31,32 @@ use crate::deadline::Deadline;
 /// read](Self::set), and [tells](Self::tell) it afterwards. A thread that waits for an answer
 /// then reads itself; and because both directions know each other, it makes the steps of the
 /// other side, too, if that side's reader [has this](crate::transport::MessageReader::arrivals).
+///
+/// ```
+/// use std::sync::{Arc, Mutex};
+///
+/// use capnp_threads_core::transport::Arrivals;
+///
+/// /// A direction of a transport: numbers on their way, in place of messages.
+/// struct Direction {
+///     queue: Mutex<Vec<u64>>,
+///     arrivals: Arc<Arrivals>,
+/// }
+///
+/// impl Direction {
+///     fn bring(&self, number: u64) {
+///         if let Ok(mut queue) = self.queue.lock() {
+///             queue.push(number);
+///             self.arrivals.set(true);
+///         }
+///         self.arrivals.tell();
+///     }
+/// }
+///
+/// let (there, back) = Arrivals::pair();
+/// let directions = [there, back].map(|arrivals| Direction { queue: Mutex::default(), arrivals });
+/// directions[0].bring(1);
+/// ```
 pub struct Arrivals {
     /// Whether there is something to read.
     readable: AtomicBool,

@@ -255,6 +255,7 @@ impl<P, R> Request<P, R> {
     /// #     Ok(())
     /// # }
     /// ```
+    #[expect(clippy::result_large_err, reason = "it is the request, which is no error")]
     pub fn try_send(self) -> Result<Promise<R>, Self> {
         match self.client.try_place() {
             Some(place) => Ok(Promise::new(place.send(self.into_call().1, By::Timer))),

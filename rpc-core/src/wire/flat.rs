@@ -322,8 +322,10 @@ const fn words<const WORDS: usize>(numbers: [u64; WORDS]) -> [Word; WORDS] {
     let mut words = [capnp::word(0, 0, 0, 0, 0, 0, 0, 0); WORDS];
     let mut at = 0;
     while at < WORDS {
-        let [a, b, c, d, e, f, g, h] = numbers[at].to_le_bytes();
-        words[at] = capnp::word(a, b, c, d, e, f, g, h);
+        let bytes = numbers[at].to_le_bytes();
+        let [low @ .., _, _, _, _] = bytes;
+        let [_, _, _, _, high @ ..] = bytes;
+        words[at] = capnp::word(low[0], low[1], low[2], low[3], high[0], high[1], high[2], high[3]);
         at += 1;
     }
     words

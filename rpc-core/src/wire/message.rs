@@ -154,6 +154,7 @@ impl Message {
     }
 
     /// The builder again, if the message was built here.
+    #[expect(clippy::result_large_err, reason = "a short message lies in its value, unboxed")]
     pub(crate) fn into_builder(self) -> Result<Builder<HeapAllocator>, Self> {
         match self.body {
             Body::Built(builder) => Ok(builder),

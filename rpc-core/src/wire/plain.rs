@@ -137,6 +137,7 @@ fn behind(pointer: u64, at: usize) -> Option<usize> {
 /// Follows pointer fields from the root of the content that lies in a message, which is a call,
 /// or else results. Returns the index of the capability there, which must be below `caps`;
 /// `Some(None)` for a null pointer on the way. `None` if the accessors should look.
+#[expect(clippy::option_option, reason = "nothing known is not the same as nothing there")]
 pub(crate) fn cap_index(
     frame: &Frame,
     is_call: bool,

@@ -1,6 +1,6 @@
 //! Who reads from the peer's socket.
 //!
-//! Note [reading in turns]
+//! Note [reading for oneself]
 //!
 //! The right to read is a *turn*. Whoever has it makes the steps of what it reads, so the
 //! order of the bytes is the order of the steps. These have it:

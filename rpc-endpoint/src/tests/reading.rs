@@ -1,4 +1,4 @@
-//! Who reads: Note [reading in turns] in `link/reading.rs`.
+//! Who reads: Note [reading for oneself] in `link/reading.rs`.
 #![cfg(any(target_os = "linux", target_os = "android"))]
 
 use std::sync::Arc;
