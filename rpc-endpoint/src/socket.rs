@@ -79,6 +79,10 @@ impl Socket {
     }
 
     /// Whether it is readable just when there is something to read.
+    #[cfg_attr(
+        not(feature = "tls"),
+        expect(clippy::unused_self, reason = "only an encrypted one is not")
+    )]
     pub(super) fn can_be_polled(&self) -> bool {
         #[cfg(feature = "tls")]
         if self.tls.get().is_some() {
