@@ -11,6 +11,10 @@ use std::sync::Arc;
 
 /// Why a thread that waited goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(any(target_os = "linux", target_os = "android")),
+    expect(dead_code, reason = "no thread waits so there")
+)]
 pub(crate) enum Polled {
     /// The socket has something, or has ended.
     Readable,
