@@ -477,7 +477,8 @@ impl ThreadEffects {
 }
 
 fn run_pending() {
-    if !EFFECTS.with(|effects| effects.running.get()) {
+    // A thread that is ending has noted nothing.
+    if EFFECTS.try_with(|effects| effects.running.get()) == Ok(false) {
         catch_up();
     }
 }
