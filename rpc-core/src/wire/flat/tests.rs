@@ -256,4 +256,9 @@ fn content_that_lies_otherwise_is_left_to_the_accessors() {
     call.init_params();
     assert!(!can_copy(&Frame::from(builder)));
     assert!(!can_copy(&Frame::from(Builder::new_default())));
+    // A table of capabilities is there already.
+    let mut builder = Builder::new_default();
+    let results = builder.init_root::<message::Builder<'_>>().init_return();
+    results.init_results().init_cap_table(1);
+    assert!(!can_copy(&Frame::from(builder)));
 }
