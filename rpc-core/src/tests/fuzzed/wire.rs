@@ -40,9 +40,13 @@ pub fn message(bytes: &[u8]) {
 /// The words of the frame that a message still holds.
 fn held(message: &Message, words: usize) -> usize {
     match message {
-        Message::Call(_)
-        | Message::Return(Return { outcome: ReturnKind::Results(_), .. })
-        | Message::Unknown(_) => words,
+        Message::Call(call) if call.params.frame.is_some() => words,
+        Message::Return(Return { outcome: ReturnKind::Results(results), .. })
+            if results.frame.is_some() =>
+        {
+            words
+        }
+        Message::Unknown(_) => words,
         _ => 0,
     }
 }
