@@ -198,14 +198,11 @@ impl Txn<'_> {
         let described = self
             .sendable(dest)
             .and_then(|()| self.describe_within_limit(words + dest.path().len(), &caps));
-        let (described, exports) = match described {
-            Ok(described) if described.is_empty() => (described, Vec::new()),
-            Ok(described) => {
-                let exports = described.iter().filter_map(Described::export).collect();
-                (described, exports)
-            }
+        let described = match described {
+            Ok(described) => described,
             Err(error) => return self.effect(Effect::Complete(cell, Err(tail.failed(error)))),
         };
+        let exports: Vec<ExportId> = described.iter().filter_map(Described::export).collect();
         let permit = permit.filter(|permit| permit.is_for(&self.machine.room));
         let permit = permit.unwrap_or_else(|| self.machine.room.take());
         let answer = self.tail_answer(&cell, tail);
