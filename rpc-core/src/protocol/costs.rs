@@ -13,6 +13,7 @@ use crate::cap::call::CallCell;
 use crate::cap::client::Client;
 use crate::cap::delivery::{CallRequest, Delivery};
 use crate::cap::local_promise::LocalPromise;
+use crate::ids::AnswerId;
 use crate::protocol::question::Question;
 use crate::protocol::remote_promise::RemotePromise;
 use crate::wire::message::Message as Frame;
@@ -51,6 +52,7 @@ pub(crate) const IMPORT: u64 = (entry(size_of::<Import>())
 
 /// What a peer provides, or asks for: its entry, and its part of the table of those who meet.
 pub(crate) const PROVISION: u64 = (entry(size_of::<Provided>())
+    + entry(size_of::<(usize, AnswerId)>())
     + 3 * entry(size_of::<[u64; 16]>())
     + (size_of::<LocalPromise>() + ARC)
     + place(size_of::<Item>())) as u64;

@@ -44,7 +44,7 @@ pub(crate) mod snapshot;
 pub(crate) mod table;
 
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
 
 use crate::log::tell;
@@ -272,6 +272,8 @@ struct Order {
     embargo_ids: IdPool,
     /// The exports of capabilities, by the capability's address.
     exported: HashMap<usize, ExportId, RandomState>,
+    /// What is provided of the fields of answers, by the address of the call's cell.
+    provided_fields: BTreeSet<(usize, AnswerId)>,
     /// The number of exports that are vines.
     vines: usize,
     /// Whether the peer, as a host, knows handoffs.
@@ -379,6 +381,7 @@ impl Machine {
                 export_ids: IdPool::default(),
                 embargo_ids: IdPool::default(),
                 exported: HashMap::default(),
+                provided_fields: BTreeSet::new(),
                 vines: 0,
                 ability: Ability::default(),
                 knows_joins: false,

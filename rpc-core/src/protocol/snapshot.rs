@@ -1,8 +1,9 @@
 //! Looking at a connection's state, and checking that it is sound.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::handoff::meetings::{Kept, Way};
 use super::{Machine, Order, Phase, answer, export, import, question};
 use crate::budget::Kind;
 use crate::cap::capability::Capability;
@@ -213,9 +214,18 @@ impl Machine {
         Ok(())
     }
 
-    fn check_provisions(&self) -> Result<(), String> {
+    fn check_provisions(&self, order: &Order) -> Result<(), String> {
         let mut kept = 0;
-        self.provisions.for_each(|_, entry| kept += usize::from(entry.is_kept()));
+        let mut fields = BTreeSet::new();
+        self.provisions.for_each(|id, entry| {
+            kept += usize::from(entry.is_kept());
+            if let Some(Kept { way: Way::Field(cell, _), .. }) = &entry.kept {
+                fields.insert((cell.as_ptr().addr(), id));
+            }
+        });
+        if fields != order.provided_fields {
+            return Err("other fields are known as provided than are".to_owned());
+        }
         let taken = self.kept_provisions.taken();
         if kept != taken {
             return Err(format!("{taken} provisions are counted, but there are {kept}"));
@@ -245,7 +255,7 @@ impl Machine {
         }
         self.check_budget()?;
         self.gatherings.check()?;
-        self.check_provisions()?;
+        self.check_provisions(order)?;
         for (name, taken, entries) in pools {
             if taken != entries {
                 return Err(format!(

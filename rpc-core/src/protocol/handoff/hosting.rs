@@ -123,6 +123,9 @@ impl Txn<'_> {
         // Behind the calls that the introducer has made: Note [held references].
         let cap = self.reference_at_once(Named::Ours(place));
         let provision = neighbour.meetings().begin();
+        if let Way::Field(cell, _) = &way {
+            self.order.provided_fields.insert((cell.as_ptr().addr(), id));
+        }
         let kept = Some(Kept { provision, way, _place: kept });
         self.machine.provisions.insert(id, Provided { kept, charge });
         let machine = Arc::clone(self.machine);
@@ -198,18 +201,20 @@ impl Txn<'_> {
     /// The peer finishes a call that has returned. What its fields were described as stays the
     /// path of those that are provided: the introducer's calls come back by that path.
     pub(in crate::protocol) fn keep_ways(&mut self, finished: &Arc<CallCell>) {
-        let mut fields = Vec::new();
-        self.machine.provisions.for_each(|id, entry| match &entry.kept {
-            Some(Kept { way: Way::Field(cell, path), .. })
-                if std::ptr::eq(cell.as_ptr(), Arc::as_ptr(finished)) =>
-            {
-                fields.push((id, path.clone()));
-            }
-            _ => {}
-        });
-        for (id, path) in fields {
+        let call = Arc::as_ptr(finished).addr();
+        let all = (call, AnswerId(0))..=(call, AnswerId(u32::MAX));
+        let provided: Vec<_> = self.order.provided_fields.range(all).copied().collect();
+        for one in provided {
+            self.order.provided_fields.remove(&one);
+            let (_, id) = one;
+            let machine = self.machine;
+            let path = machine.provisions.with(id, |entry| match &entry.kept {
+                Some(Kept { way: Way::Field(_, path), .. }) => Some(path.clone()),
+                _ => None,
+            });
+            let Some(path) = path.flatten() else { continue };
             let client = self.settled_now(&mut Hosted::described_field(finished, &path));
-            self.machine.provisions.with(id, |entry| {
+            machine.provisions.with(id, |entry| {
                 if let Some(kept) = &mut entry.kept {
                     kept.way = Way::Client(client);
                 }
@@ -221,6 +226,9 @@ impl Txn<'_> {
     /// thing.
     pub(in crate::protocol) fn finish_provision(&mut self, id: AnswerId) -> bool {
         let Some(provided) = self.machine.provisions.remove(id) else { return false };
+        if let Some(Kept { way: Way::Field(cell, _), .. }) = &provided.kept {
+            self.order.provided_fields.remove(&(cell.as_ptr().addr(), id));
+        }
         self.take_back(provided);
         true
     }
@@ -242,6 +250,7 @@ impl Txn<'_> {
         for (_, provided) in self.machine.provisions.take_all() {
             self.take_back(provided);
         }
+        self.order.provided_fields.clear();
         drop(self.machine.provides.take_all());
         self.order.ability = Ability::default();
         if let Some(neighbour) = self.machine.neighbour.clone() {
