@@ -8,8 +8,8 @@
 //! outcomes this side has taken, and calls that were pipelined on them fail, too; calls that
 //! were held back are not delivered. (If the connection was not used, Note [idle], then the peer
 //! has no part any more in the calls whose outcomes were taken: they go on.) What was in the
-//! tables is dropped after the lock is released. Only then do those who watch for the end, and the threads, learn that the
-//! connection is over.
+//! tables is dropped after the lock is released. Only then do those who watch for the end,
+//! and the threads, learn that the connection is over.
 
 use std::sync::Arc;
 

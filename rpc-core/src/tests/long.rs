@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::actor::Actor;
 use super::content;
 use super::net::{INTERFACE, METHOD, Net, limits};
 use super::raw::{self, Raw};
@@ -15,7 +16,7 @@ use crate::cap::pending::Pending;
 use crate::cap::promise::{Fulfiller, promise};
 use crate::error::Error;
 use crate::limits::Limits;
-use crate::wire::{Descriptor, ResultsTo, ReturnKind};
+use crate::wire::{Descriptor, Message, ResultsTo, ReturnKind};
 use crate::work::waiting::Awaited;
 
 /// Length of a chain. A recursion that needs 70 bytes for each link would use up the 2 MiB of
@@ -236,69 +237,75 @@ fn a_chain_of_calls_that_carry_each_others_results() {
     }
 }
 
-/// A peer answers each of our calls with the results of a call of its own to us,
-/// which we pass on to the peer.
-#[test]
-fn a_chain_of_calls_whose_outcome_is_each_others() {
-    const CALLS: u32 = 20_000;
-    for answered in [true, false] {
+/// A peer that answers each of our calls with the results of a call of its own to us, which we
+/// pass on to the peer, so many times.
+struct Taking {
+    raw: Raw,
+    /// Passes the peer's calls on.
+    proxy: Actor,
+    /// What they are passed on to.
+    server: Client,
+    /// The first of our calls.
+    first: Pending,
+}
+
+impl Taking {
+    fn new(calls: u32) -> Self {
         let mut net = Net::new();
         let (proxy, client) = net.object("proxy");
         let mut raw = Raw::new(net, Some(client));
         raw.take_bootstrap();
         let server = raw.give_bootstrap(0);
-        let machine = Arc::clone(raw.net.machine(raw.end));
-        let send = |message| machine.receive(super::net::transmit(message));
         proxy.forward(server.clone());
         let first = call(&server, 1, &[]);
         // Each answer is passed on as a question, which takes its results from
         // the next answer. The questions' ids are free at once and take turns.
-        for id in 0..CALLS {
-            send(raw::call_to(id, raw::on(0), 1, &[], ResultsTo::Yourself));
-            raw.net.jobs.run_one();
-            send(raw::ret_with(id % 2, ReturnKind::TakeFromOtherQuestion(id)));
-            send(raw::finish(id, true));
+        let mut taking = Taking { raw, proxy, server, first };
+        for id in 0..calls {
+            taking.send(raw::call_to(id, raw::on(0), 1, &[], ResultsTo::Yourself));
+            taking.raw.net.jobs.run_one();
+            taking.send(raw::ret_with(id % 2, ReturnKind::TakeFromOtherQuestion(id)));
+            taking.send(raw::finish(id, true));
         }
-        raw.sent();
-        if answered {
-            send(raw::ret(0, 7, &[]));
-            assert_eq!(content::label(&first.try_result().unwrap().unwrap()), 7);
-        }
+        taking.raw.sent();
+        taking
+    }
+
+    fn send(&mut self, message: Message) {
+        self.raw.net.machine(self.raw.end).receive(super::net::transmit(message));
+    }
+
+    fn finish(self) {
+        let Taking { raw, proxy, server, first } = self;
         drop(first);
         raw.net.check();
         raw.expect_alive();
         proxy.acknowledge();
-        drop((server, machine));
+        drop(server);
         raw.finish();
+    }
+}
+
+#[test]
+fn a_chain_of_calls_whose_outcome_is_each_others() {
+    for answered in [true, false] {
+        let mut taking = Taking::new(20_000);
+        if answered {
+            taking.send(raw::ret(0, 7, &[]));
+            let results = taking.first.try_result().unwrap().unwrap();
+            assert_eq!(content::label(&results), 7);
+        }
+        taking.finish();
     }
 }
 
 /// Note [stuck workers]: who looks what such a call waits for follows the chain to its end.
 #[test]
 fn the_end_of_a_chain_of_calls_whose_outcome_is_each_others_is_found() {
-    let mut net = Net::new();
-    let (proxy, client) = net.object("proxy");
-    let mut raw = Raw::new(net, Some(client));
-    raw.take_bootstrap();
-    let server = raw.give_bootstrap(0);
-    let machine = Arc::clone(raw.net.machine(raw.end));
-    let send = |message| machine.receive(super::net::transmit(message));
-    proxy.forward(server.clone());
-    let first = call(&server, 1, &[]);
-    for id in 0..u32::try_from(LONG).unwrap() {
-        send(raw::call_to(id, raw::on(0), 1, &[], ResultsTo::Yourself));
-        raw.net.jobs.run_one();
-        send(raw::ret_with(id % 2, ReturnKind::TakeFromOtherQuestion(id)));
-        send(raw::finish(id, true));
-    }
-    raw.sent();
-    assert!(first.cell().awaited_peer().is_some());
-    assert!(first.cell().behind().is_none());
-    drop(first);
-    raw.expect_alive();
-    proxy.acknowledge();
-    drop((server, machine));
-    raw.finish();
+    let taking = Taking::new(u32::try_from(LONG).unwrap());
+    assert!(taking.first.cell().awaited_peer().is_some());
+    assert!(taking.first.cell().behind().is_none());
+    taking.finish();
 }
 
 /// Promises of ours that the peer holds, each resolved to the next, which the
