@@ -32,10 +32,11 @@ pub(super) struct Input {
 enum Waiting {
     /// Until then.
     Until(Deadline),
-    /// No: it fails with `WouldBlock`.
+    /// No: it takes what is there, and fails with `WouldBlock` if that is nothing.
     No,
-    /// No, and the last read has found everything that there was.
-    Drained,
+    /// No, and such a read was made. Others fail, so that a peer that goes on sending keeps no
+    /// reader.
+    Over,
 }
 
 impl Input {
@@ -56,12 +57,10 @@ impl Read for Input {
             Waiting::Until(deadline) => self.socket.read(room, deadline.remaining())?,
             Waiting::No => {
                 let count = self.socket.read_now(room)?;
-                if (1..room.len()).contains(&count) {
-                    self.waiting = Waiting::Drained;
-                }
+                self.waiting = Waiting::Over;
                 count
             }
-            Waiting::Drained => return Err(io::ErrorKind::WouldBlock.into()),
+            Waiting::Over => return Err(io::ErrorKind::WouldBlock.into()),
         };
         if let Some(heard) = &self.heard
             && count > 0
@@ -101,7 +100,7 @@ struct Piece {
 pub(super) enum Progress {
     /// Everything that was taken from the socket is worked off.
     Clean,
-    /// More has to come first. Only if the reader does not wait.
+    /// More has to be read first. Only if the reader does not wait.
     Within,
     /// The application has to receive something first. There may be more that was taken from
     /// the socket.
@@ -117,7 +116,7 @@ impl Reader {
         Reader { dialect, input, head: Vec::new(), piece: None, started: HashMap::new() }
     }
 
-    /// Whether the next reads wait for bytes.
+    /// Whether the next reads wait for bytes. Where they do not, one is made from the socket.
     pub(super) fn wait(&mut self, waits: bool) {
         let waiting = if waits { Waiting::Until(Deadline::NEVER) } else { Waiting::No };
         self.input.get_mut().waiting = waiting;

@@ -41,7 +41,9 @@
 //!   cannot be, because the application has to receive something first, nobody but the reading
 //!   thread gets the turn: it is called, and waits for that.
 //! - A guest sleeps until the socket has something, its deadline comes, or its bell rings:
-//!   whoever brings what it waits for from elsewhere rings it (`standby.rs`).
+//!   whoever brings what it waits for from elsewhere rings it (`standby.rs`). It reads once
+//!   from the socket before it looks whether it has what it waits for, and whether its deadline
+//!   has come: so a peer that goes on sending keeps no guest.
 //! - Guests make only steps of the machine. These run no code of the application.
 //!
 //! Sockets that are encrypted are left to the reading thread.
@@ -114,6 +116,8 @@ pub(crate) struct Guest {
     /// Present until the turn is given back.
     reader: Option<Box<Reader>>,
     progress: Progress,
+    /// It need not look at the socket once more if its time is over.
+    has_read: bool,
 }
 
 impl Link {
@@ -141,7 +145,8 @@ impl Link {
         if was_armed {
             standby.disarm();
         }
-        Some(Guest { link: self.clone(), standby, bell, reader, progress: Progress::Clean })
+        let (link, progress) = (self.clone(), Progress::Clean);
+        Some(Guest { link, standby, bell, reader, progress, has_read: false })
     }
 
     /// What the reading thread does, until the stream is over.
@@ -288,18 +293,25 @@ impl Guest {
 
     /// Sleeps until there is something to read, somebody calls, or the deadline comes.
     /// No lock is held.
+    ///
+    /// Who has next to no time looks at the socket all the same: while guests come and go,
+    /// nobody else does.
     pub(crate) fn wait(&self, deadline: Deadline) -> Polled {
+        if self.has_read && deadline.has_passed() {
+            return Polled::Called;
+        }
         self.bell.poll(self.standby.socket(), deadline)
     }
 
-    /// Makes the steps of what is there, without waiting; `false` if this thread is not to read
-    /// any more for now. No lock is held.
+    /// Makes the steps of what one read finds, without waiting; `false` if this thread is not to
+    /// read any more for now. No lock is held.
     pub(crate) fn read(&mut self) -> bool {
         let Some(reader) = &mut self.reader else { return false };
         #[cfg(test)]
         {
             self.link.reading.0.lock().guests_reads += 1;
         }
+        self.has_read = true;
         reader.wait(false);
         match reader.read(&self.link) {
             Ok(progress) => self.progress = progress,

@@ -2,6 +2,7 @@
 #![cfg(any(target_os = "linux", target_os = "android"))]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use super::raw::{Raw, bytes, greater, smaller};
@@ -286,4 +287,52 @@ fn the_standby_is_armed_when_guests_stay_away() {
     raw.words(&[4]);
     raw.expect_words(&[5]);
     expect_end(&here);
+}
+
+/// A peer that sends without end keeps nobody who has what it waits for, or whose time is over.
+#[test]
+fn a_guest_comes_back_while_the_peer_goes_on_sending() {
+    for dialect in DIALECTS {
+        for has_message in [true, false] {
+            let network = network(dialect);
+            let here = endpoint(&network);
+            let (mut raw, incoming, link) = peer(dialect, &here);
+            // What nobody wants is not counted.
+            raw.words(&[0, 1025]);
+            drop(here.claim(next_opened(&here, &greater())).unwrap());
+            free_the_turn(&mut raw, &incoming, &link);
+            let block = bytes(&[1025, 0].repeat(64 << 10));
+            let is_over = AtomicBool::new(false);
+            let start = Instant::now();
+            thread::scope(|scope| {
+                let receiving = scope.spawn(|| {
+                    let received = if has_message {
+                        incoming.receive()
+                    } else {
+                        incoming.receive_timeout(Duration::from_millis(50))
+                    };
+                    is_over.store(true, Ordering::SeqCst);
+                    received
+                });
+                until(|| link.has_guest() || receiving.is_finished());
+                if has_message {
+                    send(&mut raw, 1024, b"wanted");
+                }
+                loop {
+                    raw.send(&block);
+                    if is_over.load(Ordering::SeqCst) {
+                        break;
+                    }
+                    assert!(start.elapsed() < AMPLE, "it is not let go");
+                }
+                let expected = if has_message {
+                    Ok(Some(b"wanted".to_vec()))
+                } else {
+                    Err(IncomingError::TimedOut)
+                };
+                assert_eq!(receiving.join().unwrap(), expected);
+            });
+            expect_end(&here);
+        }
+    }
 }
