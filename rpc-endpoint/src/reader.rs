@@ -211,7 +211,10 @@ impl Reader {
             read?;
         } else {
             while piece.rest > 0 {
-                let there = self.input.fill_buf()?.len().min(piece.rest);
+                let there = match self.input.fill_buf() {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    outcome => outcome?.len().min(piece.rest),
+                };
                 if there == 0 {
                     break;
                 }
