@@ -46,6 +46,7 @@ impl Guests {
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod linux {
+    use std::cell::RefCell;
     use std::io;
     use std::mem::MaybeUninit;
     use std::os::fd::{AsFd, OwnedFd};
@@ -62,8 +63,14 @@ mod linux {
     /// What wakes a thread that waits for a socket.
     pub(crate) struct Bell(OwnedFd);
 
+    /// The bell of a thread, and the process for which it is.
+    ///
+    /// A forked child has its parent's bell as well, and each would take the rings that are for
+    /// the other. So the child needs one of its own.
+    type Own = Option<(u32, Arc<Bell>)>;
+
     thread_local! {
-        static OWN: Option<Arc<Bell>> = Bell::new().ok().map(Arc::new);
+        static OWN: RefCell<Own> = const { RefCell::new(None) };
     }
 
     impl Bell {
@@ -72,9 +79,21 @@ mod linux {
             Ok(Bell(rustix::event::eventfd(0, flags)?))
         }
 
-        /// That of this thread; `None` if the process had no descriptor left for it.
+        /// That of this thread; `None` while the process has no descriptor left for it.
         pub(crate) fn own() -> Option<Arc<Self>> {
-            OWN.try_with(Option::clone).ok().flatten()
+            let process = std::process::id();
+            OWN.try_with(|own| Self::in_process(process, &mut own.borrow_mut())).ok().flatten()
+        }
+
+        fn in_process(process: u32, own: &mut Own) -> Option<Arc<Self>> {
+            match own {
+                Some((of, bell)) if *of == process => Some(bell.clone()),
+                _ => {
+                    let bell = Arc::new(Bell::new().ok()?);
+                    *own = Some((process, bell.clone()));
+                    Some(bell)
+                }
+            }
         }
 
         pub(crate) fn ring(&self) {
@@ -180,6 +199,27 @@ mod linux {
                     Err(error) => return Err(error.into()),
                 }
             }
+        }
+    }
+
+    #[cfg(test)]
+    #[allow(clippy::unwrap_used)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn a_thread_has_one_bell_and_another_in_a_forked_child() {
+            let (parent, child) = (1, 2);
+            let mut own = None;
+            let bell = Bell::in_process(parent, &mut own).unwrap();
+            assert!(Arc::ptr_eq(&bell, &Bell::in_process(parent, &mut own).unwrap()));
+            let other = Bell::in_process(child, &mut own).unwrap();
+            assert!(!Arc::ptr_eq(&bell, &other));
+            // A ring for the one is not taken by the other.
+            bell.ring();
+            other.silence();
+            assert!(rustix::io::read(&bell.0, &mut [0; 8]).is_ok());
+            assert!(Arc::ptr_eq(&other, &Bell::in_process(child, &mut own).unwrap()));
         }
     }
 }

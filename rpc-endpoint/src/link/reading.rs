@@ -123,16 +123,11 @@ pub(crate) struct Guest {
 impl Link {
     /// Takes the turn to read for a thread that waits, if it can be had.
     pub(crate) fn guest(self: &Arc<Self>) -> Option<Guest> {
-        let bell = Bell::own()?;
         let mut state = self.reading.0.lock();
-        let standby = match (&state.turn, &state.standby) {
-            (Turn::Free(_), Some(standby)) => standby.clone(),
-            (Turn::Thread, _) => {
-                state.is_wanted = true;
-                return None;
-            }
-            _ => return None,
-        };
+        state.is_wanted |= matches!(state.turn, Turn::Thread);
+        let (Turn::Free(_), Some(standby)) = (&state.turn, &state.standby) else { return None };
+        // A thread that never reads so has none. Making it waits for nobody.
+        let (standby, bell) = (standby.clone(), Bell::own()?);
         let reader = match mem::replace(&mut state.turn, Turn::Guest) {
             Turn::Free(reader) => Some(reader),
             other => {
