@@ -72,7 +72,8 @@ pub(super) struct Reading(Mutex<State>);
 #[derive(Default)]
 struct State {
     turn: Turn,
-    /// Absent until a thread has waited, and where there is none.
+    /// Absent until a thread has waited, where there is none, and when the reading thread has
+    /// ended.
     standby: Option<Arc<Standby>>,
     /// A thread has waited that could not have the turn because the reading thread had it.
     is_wanted: bool,
@@ -146,6 +147,18 @@ impl Link {
 
     /// What the reading thread does, until the stream is over.
     pub(crate) fn read_all(
+        self: &Arc<Self>,
+        reader: Reader,
+        socket: &Arc<Socket>,
+    ) -> Result<(), WireError> {
+        let outcome = self.read_in_turn(reader, socket);
+        // The application may keep the link, but needs no descriptors for that.
+        let standby = self.reading.0.lock().standby.take();
+        drop(standby);
+        outcome
+    }
+
+    fn read_in_turn(
         self: &Arc<Self>,
         reader: Reader,
         socket: &Arc<Socket>,
@@ -351,6 +364,11 @@ impl Link {
     /// How often guests have read.
     pub(crate) fn guests_reads(&self) -> usize {
         self.reading.0.lock().guests_reads
+    }
+
+    /// Whether there are descriptors for guests.
+    pub(crate) fn has_standby(&self) -> bool {
+        self.reading.0.lock().standby.is_some()
     }
 
     /// Whether a guest could have the turn.

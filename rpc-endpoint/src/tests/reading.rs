@@ -175,6 +175,8 @@ fn the_end_of_the_stream_is_a_loss_whoever_reads_it() {
             let expected = if rest.is_empty() { "the peer closed the socket" } else { "middle" };
             assert!(reason.contains(expected), "{reason}");
             assert_eq!(expect_lost(&here, &greater()), reason);
+            // The descriptors of guests are given back, though the link is kept.
+            until(|| !link.has_standby());
             // The reading thread is not left behind.
             expect_end(&here);
             network.close();
