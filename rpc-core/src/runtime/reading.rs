@@ -436,7 +436,7 @@ impl Progress for Reading {
     fn advance(&self, own: &dyn Fn() -> Option<OwnQuestion>) -> bool {
         match self.standing {
             Standing::Descriptor(_) => true,
-            Standing::Here(_) => self.advance_both(own()),
+            Standing::Here(_) => self.advance_both(own),
         }
     }
 

@@ -58,7 +58,7 @@ pub(super) fn message(payload: Payload, caps: impl Into<Descriptors>) -> Content
 }
 
 /// The label of content; 0 if there is none.
-pub(super) fn label(payload: &Payload) -> u64 {
+pub(crate) fn label(payload: &Payload) -> u64 {
     let reader = payload.open();
     let content = Payload::content(&reader).unwrap();
     let Ok(pointer) = content.get_as::<Pointer<'_>>() else { return 0 };

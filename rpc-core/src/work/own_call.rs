@@ -24,7 +24,10 @@
 //! The object may also be that of another vat of this process, behind a connection (Note
 //! [both sides]). Then the thread looks for its call among those that come over the
 //! connection, by the number of its question ([`Expected`]), and has to wait for the answer
-//! when it has run it. If the connection ends while the method runs, the thread learns of it
+//! when it has run it. A number is used again as soon as its question is answered, which a
+//! busy object's worker may have done meanwhile. So what the thread has found is its own call
+//! only if its question is open afterwards; otherwise a worker gets the job
+//! ([`give_back`]). If the connection ends while the method runs, the thread learns of it
 //! when the method has returned.
 
 use std::cell::{Cell, RefCell};
@@ -135,9 +138,24 @@ impl Drop for OwnCall {
         let (about, kept) = std::mem::take(&mut self.before);
         ABOUT.with(|own| own.set(about));
         // What is still there a panic has kept the thread from running.
-        if let Some(Kept { host, post, job, .. }) = KEPT.with(|own| own.replace(kept)) {
-            host.take_back(post, job);
+        if let Some(kept) = KEPT.with(|own| own.replace(kept)) {
+            kept.give_back();
         }
+    }
+}
+
+impl Kept {
+    fn give_back(self) {
+        self.host.take_back(self.post, self.job);
+    }
+}
+
+/// Lets a worker have the call that this thread has kept: it is another thread's.
+///
+/// Must not be called under a lock.
+pub(crate) fn give_back() {
+    if let Ok(Some(kept)) = KEPT.try_with(RefCell::take) {
+        kept.give_back();
     }
 }
 

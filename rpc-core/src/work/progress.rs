@@ -44,8 +44,8 @@ pub(crate) trait Progress: Send + Sync {
 
     /// Makes what progress there is to make at once, on a thread that has prepared for it.
     /// If this process has the other side, too, that includes the progress there; the thread
-    /// may then keep the call `own`, which it has sent, to run it itself (Note [own calls]).
-    /// See Note [both sides].
+    /// may then keep the call `own`, which it has sent and which is not answered, to run it
+    /// itself (Note [own calls]). See Note [both sides].
     /// Returns whether the thread is still prepared. Does not wait.
     ///
     /// Must not be called under a lock.
@@ -66,7 +66,7 @@ pub(crate) trait Progress: Send + Sync {
 }
 
 /// A call that this thread has sent to a peer, and is going to wait for.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OwnQuestion {
     /// The number of the connection.
     pub(crate) connection: u64,

@@ -1,6 +1,7 @@
 //! Calls between vats of one process over `memory`: the thread that waits makes the steps of
 //! both sides, and runs the method.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
@@ -611,4 +612,38 @@ fn a_transport_that_wraps_memory_works_with_and_without_what_tells_of_arrivals()
         drop(object);
         end([(near, client), (far, server)]);
     }
+}
+
+/// Numbers of questions are used again as soon as they are free.
+#[test]
+fn nobody_runs_the_method_of_another_threads_call() {
+    const CALLERS: u32 = 6;
+    let _watchdog = Watchdog::start();
+    let callers: Arc<Mutex<HashMap<ThreadId, u32>>> = Arc::default();
+    let known = Arc::clone(&callers);
+    let pair = Pair::new(move |vat| {
+        foo(vat, move |params, _| {
+            let caller = params.get()?.get_i();
+            let here = known.lock().unwrap().get(&thread::current().id()).copied();
+            assert!(here.is_none_or(|here| here == caller), "{here:?} runs a call of {caller}");
+            Ok(())
+        })
+        .into_client()
+    });
+    let object: test_interface::Client = pair.bootstrap();
+    thread::scope(|scope| {
+        for number in 0..CALLERS {
+            let (object, callers) = (&object, &callers);
+            scope.spawn(move || {
+                callers.lock().unwrap().insert(thread::current().id(), number);
+                for _ in 0..5_000 {
+                    let mut request = object.foo_request();
+                    request.get().set_i(number);
+                    request.call().unwrap();
+                }
+            });
+        }
+    });
+    drop(object);
+    pair.finish();
 }

@@ -257,7 +257,12 @@ fn object(pool: &Arc<Pool>, method: impl Fn(&IncomingCall) + Send + Sync + 'stat
 
 /// Calls, and waits for the answer.
 fn call(client: &Client, caps: &[Client], time: Time) -> Result<(), Error> {
-    let params = content::params(1, caps);
+    call_as(0, client, caps, time)
+}
+
+/// Calls with a number.
+fn call_as(number: u64, client: &Client, caps: &[Client], time: Time) -> Result<(), Error> {
+    let params = content::params(number, caps);
     let call = Call { interface_id: 1, method_id: 1, params, hint: Hint::None };
     client.finish(call, time).map(drop)
 }
@@ -327,6 +332,39 @@ fn callers_run_their_own_calls_or_workers_do_and_every_answer_comes() {
     });
     let ran = [&ran.on_caller, &ran.elsewhere].map(|counter| counter.load(Ordering::SeqCst));
     assert!(ran[0] > 0 && ran[1] > 0, "{ran:?}");
+}
+
+/// What a thread takes for its own call, by a number, may be that of another thread which has
+/// got the number since.
+#[test]
+fn nobody_runs_the_call_of_another_thread() {
+    explore(|| {
+        let callers: Arc<OnceLock<Vec<ThreadId>>> = Arc::default();
+        let known = Arc::clone(&callers);
+        connected(
+            |_| {},
+            move |asked| {
+                let caller = usize::try_from(content::label(asked.params())).unwrap();
+                let ids = known.get().map_or(&[][..], |ids| ids);
+                let here = ids.iter().position(|id| *id == thread::current().id());
+                assert!(here.is_none_or(|here| here == caller), "{here:?} runs one of {caller}");
+            },
+            |near, _| {
+                let client = near.machine.bootstrap(None);
+                let made = (0..3).map(|number| {
+                    let client = client.clone();
+                    thread::spawn(move || {
+                        for _ in 0..2 {
+                            call_as(number, &client, &[], Time::Default).unwrap();
+                        }
+                    })
+                });
+                let made: Vec<_> = made.collect();
+                callers.set(made.iter().map(|made| made.thread().id()).collect()).unwrap();
+                made
+            },
+        );
+    });
 }
 
 #[test]

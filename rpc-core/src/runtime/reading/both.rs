@@ -80,18 +80,22 @@ impl Reading {
 
     /// Makes the steps of what has come to both sides, whose turns this thread has, as
     /// [`Progress::advance`](crate::work::progress::Progress::advance) does.
-    pub(super) fn advance_both(&self, own: Option<OwnQuestion>) -> bool {
+    pub(super) fn advance_both(&self, own: &dyn Fn() -> Option<OwnQuestion>) -> bool {
         let here = self.kept_turn();
         // It exists as long as its turn is taken.
         let Some(other) = self.other() else { return false };
         let mut both = Both { here, there: other.kept_turn() };
         let looks = Cell::new(0);
         let goes_on = || looks.replace(looks.get() + 1) < MAX_LOOKS && !own_call::keeps();
+        let number = self.machine.origin().number();
+        let asked = own().filter(|asked| asked.connection == number);
         {
-            let number = self.machine.origin().number();
-            let own = own.filter(|own| own.connection == number);
-            let _expected = own.map(|own| Expected::begin(other.machine.origin(), own.question));
+            let from = other.machine.origin();
+            let _expected = asked.map(|asked| Expected::begin(from, asked.question));
             both.make_steps(goes_on);
+        }
+        if asked.is_some() && own_call::keeps() && own() != asked {
+            own_call::give_back();
         }
         both.keep()
     }
