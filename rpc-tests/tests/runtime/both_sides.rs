@@ -16,34 +16,11 @@ use capnp_threads_transport::{memory, tap};
 use rpc_schema::echo_capnp::echo;
 use rpc_schema::test_capnp::test_interface;
 
-use rpc_tests::support::objects::{answer_foo, any, call_foo, foo, foo_request, foo_with};
+use rpc_tests::support::objects::{Threads, answer_foo, any, call_foo, foo, foo_request, foo_with};
 use rpc_tests::support::{
     Blocked, Event, LONG, Pair, Watchdog, Wire, threads_named, until, vat, vat_that_shares_threads,
     vat_with_pool,
 };
-
-/// On which threads something ran.
-#[derive(Clone, Default)]
-struct Threads(Arc<Mutex<Vec<ThreadId>>>);
-
-impl Threads {
-    fn note(&self) {
-        self.0.lock().unwrap().push(thread::current().id());
-    }
-
-    fn taken(&self) -> Vec<ThreadId> {
-        std::mem::take(&mut self.0.lock().unwrap())
-    }
-
-    /// An object whose methods note where they run.
-    fn object(&self, vat: &Vat, concurrency: Concurrency) -> test_interface::Client {
-        let own = self.clone();
-        foo_with(vat, concurrency, (), move |params, results| {
-            own.note();
-            answer_foo(params, results)
-        })
-    }
-}
 
 /// Whether the method of this call ran on this thread.
 fn runs_here(threads: &Threads, call: impl FnOnce()) -> bool {

@@ -1,40 +1,17 @@
 //! Callers that run their own calls: which thread a method of this process runs on.
 
 use std::sync::{Arc, Mutex, OnceLock};
-use std::thread::{self, ThreadId};
+use std::thread;
 use std::time::Duration;
 
 use capnp_threads_core::vat::PoolConfig;
-use capnp_threads_core::{Concurrency, ConnConfig, ErrorKind, Limits, Result, Vat};
+use capnp_threads_core::{Concurrency, ConnConfig, ErrorKind, Limits, Result};
 use rpc_schema::echo_capnp::echo;
 use rpc_schema::test_capnp::test_interface;
 
-use rpc_tests::support::objects::{answer_foo, call_foo, foo_request, foo_with};
+use rpc_tests::support::objects::{Threads, answer_foo, call_foo, foo_request, foo_with};
 use rpc_tests::support::raw::{self, Cap, Outcome, RawPeer, Said, Target};
 use rpc_tests::support::{Event, LONG, Watchdog, vat, vat_with_pool};
-
-/// On which threads the methods of an object ran.
-#[derive(Clone, Default)]
-struct Threads(Arc<Mutex<Vec<ThreadId>>>);
-
-impl Threads {
-    fn note(&self) {
-        self.0.lock().unwrap().push(thread::current().id());
-    }
-
-    fn taken(&self) -> Vec<ThreadId> {
-        std::mem::take(&mut self.0.lock().unwrap())
-    }
-
-    /// An object whose methods note where they run.
-    fn object(&self, vat: &Vat, concurrency: Concurrency) -> test_interface::Client {
-        let own = self.clone();
-        foo_with(vat, concurrency, (), move |params, results| {
-            own.note();
-            answer_foo(params, results)
-        })
-    }
-}
 
 #[test]
 fn a_thread_that_waits_for_an_idle_object_runs_the_method_itself() {

@@ -11,6 +11,7 @@ mod order;
 mod pipeline;
 mod streaming;
 mod tail;
+mod threads;
 mod values;
 
 pub use self::any::any;
@@ -26,4 +27,5 @@ pub use self::order::{CallOrder, Order, OrderedReference, Sequence};
 pub use self::pipeline::Pipeline;
 pub use self::streaming::Streaming;
 pub use self::tail::{TailCallee, TailCaller};
+pub use self::threads::Threads;
 pub use self::values::{full_message, require_full_message};
