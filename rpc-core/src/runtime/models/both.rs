@@ -15,6 +15,7 @@ use super::super::reading::Reading;
 use super::super::receiving::{Inbox, Receiving};
 use super::super::sending::Sending;
 use super::pool;
+use super::reading::NoControl;
 use crate::cap::calling::{Call, Time};
 use crate::cap::client::Client;
 use crate::cap::incoming_call::IncomingCall;
@@ -26,10 +27,7 @@ use crate::protocol::{Machine, Offers, Outbox, Settings};
 use crate::sync::thread::{self, ThreadId};
 use crate::sync::{Arrivals, Mutex, Parker, explore};
 use crate::tests::content;
-use crate::transport::{
-    FrameLimits, MessageReader, MessageWriter, PeerDescription, Received, TransportControl,
-    TransportError,
-};
+use crate::transport::{FrameLimits, MessageReader, MessageWriter, Received, TransportError};
 use crate::wire::message::Message as Frame;
 use crate::wire::{self, Hint};
 use crate::work::executor::Executor;
@@ -126,16 +124,6 @@ impl MessageWriter for Writer {
     fn finish(&mut self) -> Result<(), TransportError> {
         self.0.push(std::iter::once(None));
         Ok(())
-    }
-}
-
-struct NoControl;
-
-impl TransportControl for NoControl {
-    fn shutdown(&self) {}
-
-    fn peer(&self) -> PeerDescription {
-        PeerDescription::default()
     }
 }
 

@@ -138,7 +138,8 @@ impl MessageWriter for NoWriter {
     }
 }
 
-struct NoControl;
+/// Of a transport that nobody shuts down.
+pub(super) struct NoControl;
 
 impl TransportControl for NoControl {
     fn shutdown(&self) {}
