@@ -82,7 +82,8 @@ impl Message {
 
     /// A message of one segment with this content, which is copied.
     ///
-    /// Returns `None` when that is not a whole number of words.
+    /// Returns `None` when that is not a whole number of words, or when there is no memory for
+    /// the copy.
     ///
     /// ```
     /// use capnp_threads_core::message::Message;
@@ -91,7 +92,20 @@ impl Message {
     /// assert!(Message::from_segment(&[0; 15]).is_none());
     /// ```
     pub fn from_segment(bytes: &[u8]) -> Option<Self> {
-        bytes.len().is_multiple_of(size_of::<Word>()).then(|| Message::starting_with(bytes, 0))
+        if !bytes.len().is_multiple_of(size_of::<Word>()) {
+            return None;
+        }
+        let len = bytes.len() / size_of::<Word>();
+        if len <= SHORT_WORDS {
+            return Some(Message::starting_with(bytes, 0));
+        }
+        // A peer says how long it is.
+        let mut words = Vec::new();
+        words.try_reserve_exact(len).ok()?;
+        words.resize(len, NO_WORD);
+        Word::words_to_bytes_mut(&mut words).copy_from_slice(bytes);
+        let body = Body::Received(Received { words, ends: Vec::new() });
+        Some(Message { body, fds: Vec::new(), charge: None })
     }
 
     /// A message of one segment that begins with this content, which is copied, and ends with

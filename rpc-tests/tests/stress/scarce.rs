@@ -2,7 +2,7 @@
 //! others. Each test is alone in its process, whose allocator refuses pieces of some size: what
 //! allocates them without being ready for that ends the process, and the test fails.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
 use capnp_threads_core::{ConnConfig, Connection, Vat};
@@ -138,6 +138,39 @@ fn a_message_of_medium_length_for_which_there_is_no_memory_ends_its_connection()
         sent.resize(sent.len() + 8 * usize::try_from(words).unwrap(), 0);
         raw(&sent, 40 << 10);
     }
+}
+
+/// The buffer is large enough before memory becomes scarce, so only the message itself needs some.
+#[test]
+fn a_message_that_is_buffered_and_for_which_there_is_no_memory_ends_its_connection() {
+    if !alone(
+        "scarce::a_message_that_is_buffered_and_for_which_there_is_no_memory_ends_its_connection",
+    ) {
+        return;
+    }
+    let _watchdog = Watchdog::start();
+    let wire = || Wire::Tcp.pair();
+    let served = Served::over(wire);
+    let listener = tcp::Listener::bind("127.0.0.1:0").unwrap();
+    let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let there = served.server_side(listener.accept().unwrap());
+    let words = 6 << 10;
+    // A bootstrap request, and behind it words to which nothing points.
+    let mut sent = [0_u32, words].map(u32::to_le_bytes).concat();
+    for word in [1 << 32 | 1 << 48, 8, 1 << 32 | 1 << 48, 0, 0_u64] {
+        sent.extend(word.to_le_bytes());
+    }
+    sent.resize(8 + 8 * usize::try_from(words).unwrap(), 0);
+    peer.write_all(&sent).unwrap();
+    // It has been read when its answer comes.
+    peer.read_exact(&mut [0; 8]).unwrap();
+    let ((), refusals) = without_pieces_from(40 << 10, || {
+        let _sent = peer.write_all(&sent);
+        ends_for_want_of_memory(&there);
+        served.ask();
+    });
+    assert!(refusals > 0, "nothing was refused");
+    served.finish(wire);
 }
 
 fn next(endpoint: &Endpoint) -> Event {

@@ -201,8 +201,8 @@ impl<R: Read> FramedReader<R> {
         }
     }
 
-    /// A message of one segment, as most are, all of which is in the buffer and which is
-    /// within the limits.
+    /// A message of one segment, as most are, all of which is in the buffer, which is within
+    /// the limits, and for which there is memory.
     fn take_buffered_message(&mut self) -> Option<Message> {
         if !matches!(self.part, Part::Start) || self.limits.max_segments == 0 {
             return None;
@@ -318,10 +318,9 @@ impl<R: Read> FramedReader<R> {
             Progress::Later => return Ok(Progress::Later),
             Progress::Ended => return Ok(Progress::Ended),
         }
-        let Some(message) = Message::from_segment(&self.buffer[self.start..self.start + bytes])
-        else {
-            unreachable!("the table counts whole words");
-        };
+        // The table counts whole words.
+        let message = Message::from_segment(&self.buffer[self.start..self.start + bytes])
+            .ok_or_else(|| no_memory_for_message(bytes / WORD))?;
         self.start += bytes;
         Ok(Progress::Done(self.complete(message)))
     }
@@ -539,10 +538,13 @@ impl<R: Read + Send + 'static> MessageReader for FramedReader<R> {
 /// # Errors
 /// There is no memory for it.
 fn grow(words: &mut Vec<Word>, step: usize, total: usize) -> io::Result<()> {
-    let message = |_| out_of_memory(format_args!("a message of {total} words"));
-    words.try_reserve_exact(step).map_err(message)?;
+    words.try_reserve_exact(step).map_err(|_| no_memory_for_message(total))?;
     words.resize(words.len() + step, capnp::word(0, 0, 0, 0, 0, 0, 0, 0));
     Ok(())
+}
+
+fn no_memory_for_message(words: usize) -> io::Error {
+    out_of_memory(format_args!("a message of {words} words"))
 }
 
 fn out_of_memory(what: impl fmt::Display) -> io::Error {
