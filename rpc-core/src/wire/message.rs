@@ -191,19 +191,14 @@ impl Message {
     /// The content of a message in one segment.
     pub(super) fn only_segment(&self) -> Option<&[u8]> {
         match &self.body {
-            // From a peer in this process.
-            Body::Built(builder) if builder.len() == 1 => builder.get_segment(0),
+            // From a peer in this process, or never sent.
+            Body::Built(_) => self.built_segment(),
             Body::Received(Received { words, ends }) if ends.is_empty() => {
                 Some(Word::words_to_bytes(words))
             }
             Body::Short(short) => Some(short.segment()),
-            _ => None,
+            Body::Received(_) => None,
         }
-    }
-
-    /// The content of a message of one segment.
-    pub(super) fn one_segment(&self) -> Option<&[u8]> {
-        self.only_segment().or_else(|| self.built_segment())
     }
 
     /// The number of segments; at least one in a message that was received.

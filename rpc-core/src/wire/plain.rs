@@ -147,7 +147,7 @@ pub(crate) fn cap_index(
     if path.len() > MOST_STEPS {
         return None;
     }
-    let segment = frame.one_segment()?;
+    let segment = frame.only_segment()?;
     let root = Struct::at_pointer(segment, 0)?;
     let inner = Struct::at_pointer(segment, root.pointer(0)?)?;
     let payload = match (is_call, root.u16(0)) {
