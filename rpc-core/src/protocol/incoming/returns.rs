@@ -27,10 +27,14 @@ impl Txn<'_> {
         if id.is_pipeline_only() {
             return self.receive_unwanted_return(id, &ret);
         }
-        let ret = match self.receive_data(id, ret) {
-            Ok(received) => return received,
-            Err(ret) => ret,
-        };
+        let mut ret = ret;
+        if let wire::ReturnKind::Results(content) = &mut ret.outcome
+            && ret.no_finish_needed
+            && content.caps.descriptors.is_empty()
+            && self.receive_data(id, content)
+        {
+            return Ok(());
+        }
         let entry = machine.questions.with(id, |entry| {
             let state = std::mem::replace(&mut entry.state, question::State::Returned);
             (state, entry.permit.take(), entry.serial)
@@ -93,16 +97,8 @@ impl Txn<'_> {
     }
 
     /// Handles what comes most often: results without capabilities, which need no Finish, for a
-    /// question of which no field is used. Gives anything else back.
-    fn receive_data(
-        &mut self,
-        id: QuestionId,
-        ret: wire::Return,
-    ) -> Result<Result<(), Abort>, wire::Return> {
-        let wire::ReturnKind::Results(content) = &ret.outcome else { return Err(ret) };
-        if !ret.no_finish_needed || !content.caps.descriptors.is_empty() {
-            return Err(ret);
-        }
+    /// question of which no field is used. Returns whether they were for such a question.
+    fn receive_data(&mut self, id: QuestionId, content: &mut wire::Content) -> bool {
         let is_settled_by_data = |entry: &question::Question| match &entry.state {
             question::State::Asked(asked) => {
                 asked.results_to == question::ResultsTo::Caller
@@ -114,9 +110,8 @@ impl Txn<'_> {
             question::State::Returned | question::State::Finished { .. } => false,
         };
         let Some(entry) = self.machine.questions.remove_if(id, is_settled_by_data) else {
-            return Err(ret);
+            return false;
         };
-        let wire::ReturnKind::Results(content) = ret.outcome else { return Ok(Ok(())) };
         self.free_question(id);
         let question::Question { serial, state, permit } = entry;
         drop(permit);
@@ -124,10 +119,10 @@ impl Txn<'_> {
         if let question::State::Asked(asked) = state
             && let Some(cell) = asked.cell
         {
-            let results = Payload::received(content.frame, Carrier::Return, Vec::new());
+            let results = Payload::received(content.frame.take(), Carrier::Return, Vec::new());
             self.complete(cell, Ok(results));
         }
-        Ok(Ok(()))
+        true
     }
 
     /// Forgets a question that needs no Finish. Results that were to stay with the peer are
