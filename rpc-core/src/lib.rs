@@ -114,6 +114,7 @@ pub mod log;
 #[doc(hidden)]
 pub mod memory;
 mod panics;
+pub mod process;
 mod protocol;
 mod runtime;
 mod sync;

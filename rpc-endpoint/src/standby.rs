@@ -81,7 +81,7 @@ mod linux {
 
         /// That of this thread; `None` while the process has no descriptor left for it.
         pub(crate) fn own() -> Option<Arc<Self>> {
-            let process = std::process::id();
+            let process = capnp_threads_core::process::id();
             OWN.try_with(|own| Self::in_process(process, &mut own.borrow_mut())).ok().flatten()
         }
 

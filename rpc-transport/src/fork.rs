@@ -11,7 +11,8 @@
 //! among each other.
 
 use std::io;
-use std::process;
+
+use capnp_threads_core::process;
 
 /// The process to which something belongs.
 ///
@@ -39,7 +40,7 @@ impl Owner {
         Owner { pid: process::id() }
     }
 
-    /// Whether the process that calls this is the owner. Costs one system call.
+    /// Whether the process that calls this is the owner.
     pub fn is_this_process(self) -> bool {
         self.pid == process::id()
     }

@@ -3,9 +3,8 @@
 //! A child that was forked has a copy of everything, but none of the threads that would do
 //! the work. Without a check it would wait for them for ever.
 
-use std::process;
-
 use crate::error::{Error, Result};
+use crate::process;
 
 /// The process in which something was made that has threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +23,7 @@ impl Home {
         self.process
     }
 
-    /// Whether this is that process. Costs one system call.
+    /// Whether this is that process.
     pub(crate) fn is_here(self) -> bool {
         self.process == process::id()
     }

@@ -55,7 +55,7 @@ const LAYERS: [Layer; 10] = [
         name: "ground",
         modules: &[
             "brand", "budget", "data", "deadline", "error", "fd", "ids", "limits", "log", "memory",
-            "panics", "sync",
+            "panics", "process", "sync",
         ],
         holds: "errors, ids, limits, locks",
     },
