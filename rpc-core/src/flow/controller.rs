@@ -95,6 +95,40 @@ impl fmt::Debug for VariableWindow {
     }
 }
 
+/// As large as the system's buffer for the socket.
+struct BufferWindow {
+    ask: Arc<dyn Fn() -> Option<u64> + Send + Sync>,
+    /// What was answered last.
+    bytes: u64,
+    /// How much was sent since then.
+    sent: u64,
+}
+
+impl BufferWindow {
+    /// Number of windows that are sent before the size is asked for again, which is a system
+    /// call: the system lets the buffer grow with what goes through it.
+    const WINDOWS: u64 = 16;
+
+    fn new(ask: Arc<dyn Fn() -> Option<u64> + Send + Sync>) -> Self {
+        let bytes = ask().unwrap_or(FixedWindow::DEFAULT.bytes);
+        BufferWindow { ask, bytes, sent: 0 }
+    }
+}
+
+impl FlowController for BufferWindow {
+    fn window(&self) -> u64 {
+        self.bytes
+    }
+
+    fn sent(&mut self, bytes: u64, _: Duration) {
+        self.sent += bytes;
+        if self.sent / Self::WINDOWS >= self.bytes {
+            self.bytes = (self.ask)().unwrap_or(FixedWindow::DEFAULT.bytes);
+            self.sent = 0;
+        }
+    }
+}
+
 /// The kind of window that the streams of a connection get.
 ///
 /// ```
@@ -136,11 +170,7 @@ impl FlowControl {
             (FlowControl::Transport, Some(buffer)) => {
                 let buffer = Arc::clone(buffer);
                 // The transport may be a plug-in.
-                Caught::made_by(|| {
-                    Box::new(VariableWindow::new(move || {
-                        buffer().unwrap_or(FixedWindow::DEFAULT.bytes)
-                    }))
-                })
+                Caught::made_by(|| Box::new(BufferWindow::new(buffer)))
             }
             (FlowControl::Transport, None) => Box::new(FixedWindow::DEFAULT),
         }
@@ -174,6 +204,21 @@ mod tests {
         assert_eq!(window.window(), 10);
         size.store(20, Ordering::SeqCst);
         assert_eq!(window.window(), 20);
+    }
+
+    #[test]
+    fn the_buffer_is_asked_for_once_in_many_windows() {
+        let asked = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&asked);
+        let buffer: Arc<dyn Fn() -> Option<u64> + Send + Sync> =
+            Arc::new(move || Some(10 + count.fetch_add(1, Ordering::SeqCst)));
+        let mut window = FlowControl::Transport.controller(Some(&buffer));
+        for _ in 0..159 {
+            window.sent(1, Duration::ZERO);
+        }
+        assert_eq!((window.window(), asked.load(Ordering::SeqCst)), (10, 1));
+        window.sent(1, Duration::ZERO);
+        assert_eq!((window.window(), asked.load(Ordering::SeqCst)), (11, 2));
     }
 
     #[test]
