@@ -10,13 +10,15 @@ use std::alloc::System;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use benches::figures::{Client as _, number};
 use benches::load::{self, Load};
 use benches::table::markdown;
 use benches::within::TwoVatsLink;
 use benches::{Result, cli};
-use capnp_threads_core::Concurrency;
+use capnp_threads_core::{Concurrency, ConnConfig};
+use capnp_threads_transport::Address;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 #[global_allocator]
@@ -184,12 +186,19 @@ fn start(work: Work, watched: Option<Side>, calls: usize) -> Result<(Option<Prog
     Ok((server, caller))
 }
 
+/// How connections are counted: without spinning, of which there is more or less as time
+/// passes.
+fn config() -> ConnConfig {
+    ConnConfig::new().spin(Duration::ZERO)
+}
+
 /// Serves until the input ends, and prints how often memory was allocated so far when
 /// there is a line of input.
 fn serve(address: &str) -> Result<()> {
     let address = address.parse()?;
     thread::spawn(move || {
-        if let Err(error) = load::serve(&address, Concurrency::Serial, cli::ready) {
+        let served = load::serve_with(&address, Concurrency::Serial, config, cli::ready);
+        if let Err(error) = served {
             eprintln!("cost: {error}");
         }
     });
@@ -211,7 +220,8 @@ fn call(work: &str, calls: &str, address: &str) -> Result<()> {
             vats.ping()?;
         }
     } else {
-        let mut load = Load::connect(&address.parse()?)?;
+        let address: Address = address.parse()?;
+        let mut load = Load::with(address.connect()?, config())?;
         println!("ready");
         match work {
             Work::Pipelined => load.pipeline(calls, WINDOW)?,

@@ -25,6 +25,19 @@ pub fn serve(
     concurrency: Concurrency,
     ready: impl FnOnce(&Address) -> Result<()>,
 ) -> Result<()> {
+    serve_with(address, concurrency, ConnConfig::new, ready)
+}
+
+/// As [`serve`], with connections of this configuration.
+///
+/// # Errors
+/// Nobody can listen there.
+pub fn serve_with(
+    address: &Address,
+    concurrency: Concurrency,
+    config: impl Fn() -> ConnConfig,
+    ready: impl FnOnce(&Address) -> Result<()>,
+) -> Result<()> {
     let listener: Listener = address.listen()?;
     ready(&listener.local_address()?)?;
     let vat = Vat::new();
@@ -32,7 +45,7 @@ pub fn serve(
     let mut connections: Vec<Connection> = Vec::new();
     for transport in listener.incoming() {
         connections.retain(|connection| connection.failure().is_none());
-        let config = ConnConfig::new().bootstrap(echo.clone().into_client());
+        let config = config().bootstrap(echo.clone().into_client());
         connections.push(vat.connect(transport?, config)?);
     }
     Ok(())
@@ -59,10 +72,18 @@ impl Load {
     /// # Errors
     /// The system has no threads to give.
     pub fn over(transport: Transport) -> Result<Self> {
+        Self::with(transport, ConnConfig::new())
+    }
+
+    /// As [`over`](Self::over), with this configuration.
+    ///
+    /// # Errors
+    /// The system has no threads to give.
+    pub fn with(transport: Transport, config: ConnConfig) -> Result<Self> {
         let vat = Vat::new();
         let mut limits = Limits::default();
         limits.questions = QUESTIONS;
-        let connection = vat.connect(transport, ConnConfig::new().limits(limits))?;
+        let connection = vat.connect(transport, config.limits(limits))?;
         Ok(Load { echo: connection.bootstrap(), connection, vat })
     }
 

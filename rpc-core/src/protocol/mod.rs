@@ -476,6 +476,11 @@ impl Machine {
         self.questions.len() + self.answers.len()
     }
 
+    /// The number of calls of this side that are under way.
+    pub(crate) fn questions_under_way(&self) -> usize {
+        self.questions.len()
+    }
+
     /// That of the calls that come over this connection.
     pub(crate) fn origin(&self) -> Origin {
         self.settings.origin

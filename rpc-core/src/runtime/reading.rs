@@ -12,29 +12,15 @@
 //!   a short time: the next call is then here without waking another thread;
 //! - the receive thread, which *stands by*, when something comes and nobody has the turn.
 //!
-//! # State model of the turn
-//!
-//! ```text
-//!         ┌──── claimed by a guest or a worker, standby disarmed ───► Taken
-//! Free ───┤                                                            │  │
-//!   ▲     └──── claimed by the receive thread, which was woken ──► Taken  │
-//!   │                                                               │     │
-//!   └───────────── nothing more is there, standby armed ────────────┘     │
-//!                                                    the stream is over ──┴──► Over
-//! ```
-//!
-//! Free means that the standby is armed: the receive thread wakes when something comes.
-//! Arming and disarming it costs a system call each and wakes nobody. The thread that
-//! makes the turn free arms the standby afterwards, and a thread that claims the turn
-//! disarms it afterwards. So whatever overtakes what, the last of these operations behind
-//! the last release of the turn is an arming. At worst the receive thread wakes for nothing.
+//! What becomes of the turn is in `reading/turn.rs`.
 //!
 //! A thread that makes a call which it is going to wait for takes the turn before it sends
 //! the call, and keeps it until it waits: the answer may come before that, and would wake the
 //! receive thread. If the thread does anything else before, it gives the turn back first
 //! (Note [progress]).
 //!
-//! - At every moment something that comes has a thread that will read it.
+//! - At every moment something that comes has a thread that will read it, at the latest a
+//!   millisecond later (Note [left to read]).
 //! - A guest that was unparked or is late reads no more, though more has come, and neither
 //!   does a worker that keeps a job (Note [kept jobs]).
 //! - Whole messages that were read are worked off before the turn is given back. What there
@@ -54,8 +40,12 @@
 //! receive thread. Where connections share their threads, an attendant does what the receive
 //! thread would do (Note [shared threads]).
 
+use std::cell::Cell;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
+use self::spinning::Spinning;
+use self::turn::{Next, Owner, Turn};
 use super::attendants::{Resident, Summons};
 use super::connection;
 use super::receiving::{Entrance, Incoming, MAX_HELD, Receiving};
@@ -64,10 +54,10 @@ use super::standing::{Shared, Standing, Tells};
 use crate::cap::effects;
 use crate::deadline::Deadline;
 use crate::error::Error;
+use crate::fd::Descriptor;
 use crate::log::tell;
 use crate::panics;
 use crate::protocol::Machine;
-use crate::sync::atomic::{AtomicU8, Ordering};
 use crate::sync::{Mutex, Parker, Polled};
 use crate::transport::MessageReader;
 use crate::work::event::Event;
@@ -84,15 +74,16 @@ use crate::work::waking::Batch;
 const MANY_CALLS: usize = 1024;
 
 /// How long a worker that has nothing else to do waits for more to come.
-const LINGER: std::time::Duration = std::time::Duration::from_millis(20);
+const LINGER: Duration = Duration::from_millis(20);
 
 /// How long a worker reads that finds no job in what comes. Its vat may want to end.
-const MAX_IDLE: std::time::Duration = std::time::Duration::from_secs(1);
+const MAX_IDLE: Duration = Duration::from_secs(1);
 
 /// The reading side of a connection whose threads take turns.
 pub(super) struct Reading {
-    owner: AtomicU8,
+    owner: Owner,
     standing: Standing,
+    spinning: Spinning,
     stands_by: StandsBy,
     /// The transport has taken something in before: its descriptor does not tell of it.
     is_ahead: bool,
@@ -107,9 +98,13 @@ pub(super) struct Reading {
     this: Weak<Reading>,
 }
 
-const FREE: u8 = 0;
-const TAKEN: u8 = 1;
-const OVER: u8 = 2;
+/// How a connection waits for what comes.
+pub(super) struct Waits {
+    /// The set in which other connections are stood by for, too, and the number of this one.
+    pub(super) shared: Shared,
+    /// How long a thread that reads spins at the most: Note [spinning].
+    pub(super) spin: Duration,
+}
 
 /// Who reads what nobody else reads.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -118,23 +113,6 @@ pub(super) enum StandsBy {
     OwnThread,
     /// Attendants: Note [shared threads].
     Attendants,
-}
-
-/// The right to read. Dropping it makes the turn free, or ends it with the stream.
-struct Turn<'a> {
-    reading: &'a Reading,
-    next: Next,
-}
-
-/// What comes next.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Next {
-    /// More, later.
-    Later,
-    /// More, for the same thread: the turn stays taken.
-    Kept,
-    /// Nothing: the stream is over.
-    Nothing,
 }
 
 /// On whose thread the steps are made.
@@ -149,15 +127,14 @@ enum Whose {
 impl Reading {
     /// Prepares reading in turns.
     ///
-    /// `shared` is the set in which other connections are stood by for, too, and the number of
-    /// this one. Where attendants stand by nothing is read before [`begin`](Self::begin), and
+    /// Where attendants stand by nothing is read before [`begin`](Self::begin), and
     /// the turn is taken.
     ///
     /// # Errors
     /// Gives the reader back if its transport does not allow this.
     pub(super) fn new(
         reader: Box<dyn MessageReader>,
-        shared: Shared,
+        waits: Waits,
         entrance: Entrance,
         receiving: Arc<Receiving>,
         sending: Arc<Sending>,
@@ -169,11 +146,11 @@ impl Reading {
         let Some((tells, is_ahead)) = asked.ok().flatten() else {
             return Err((reader, entrance));
         };
-        let stands_by = match (&tells, &shared) {
+        let stands_by = match (&tells, &waits.shared) {
             (Tells::Descriptor(_), Some(_)) => StandsBy::Attendants,
             _ => StandsBy::OwnThread,
         };
-        let standing = match Standing::new(tells, shared) {
+        let standing = match Standing::new(tells, waits.shared) {
             Ok(standing) => standing,
             Err(error) => {
                 tell!(DEBUG, %error, "only the receive thread of a connection reads");
@@ -181,12 +158,13 @@ impl Reading {
             }
         };
         let owner = match stands_by {
-            StandsBy::Attendants => TAKEN,
-            StandsBy::OwnThread => FREE,
+            StandsBy::Attendants => Owner::somebody(),
+            StandsBy::OwnThread => Owner::nobody(),
         };
         let reading = Arc::new_cyclic(|this| Reading {
-            owner: AtomicU8::new(owner),
+            owner,
             standing,
+            spinning: Spinning::new(waits.spin),
             stands_by,
             is_ahead,
             reader: Mutex::new(Some(reader)),
@@ -199,6 +177,7 @@ impl Reading {
         });
         let this: Weak<dyn Progress> = Arc::downgrade(&reading) as _;
         reading.machine.room().set_progress(this);
+        reading.sending.watch(Arc::downgrade(&reading) as _);
         Ok(reading)
     }
 
@@ -213,7 +192,7 @@ impl Reading {
         if self.is_ahead {
             self.claim().into_iter().for_each(|turn| self.read_while_busy(turn));
         }
-        while self.owner.load(Ordering::SeqCst) != OVER {
+        while !self.owner.is_over() {
             left::write();
             if let Err(error) = self.standing.wait() {
                 self.receiving
@@ -228,7 +207,7 @@ impl Reading {
     /// Lets attendants, for whom `summons` calls, and others read from now on. (A socket whose
     /// peer is gone may have called for an attendant before that, and is armed anew here.)
     pub(super) fn begin(&self, summons: &Summons) {
-        drop(Turn { reading: self, next: Next::Later });
+        drop(self.kept_turn());
         if self.is_ahead {
             summons.call();
         }
@@ -241,7 +220,7 @@ impl Reading {
         {
             self.read_while_busy(turn);
         }
-        let is_over = self.owner.load(Ordering::SeqCst) == OVER;
+        let is_over = self.owner.is_over();
         if is_over {
             self.drop_reader();
         }
@@ -278,23 +257,6 @@ impl Reading {
         let _ = panics::caught("the drop of a transport's reader", || drop(reader));
     }
 
-    fn claim(&self) -> Option<Turn<'_>> {
-        self.owner.compare_exchange(FREE, TAKEN, Ordering::SeqCst, Ordering::SeqCst).ok()?;
-        Some(Turn { reading: self, next: Next::Later })
-    }
-
-    /// The turn that this thread has kept.
-    fn kept_turn(&self) -> Turn<'_> {
-        Turn { reading: self, next: Next::Later }
-    }
-
-    /// Claims the turn for another thread than the receive thread.
-    fn claim_elsewhere(&self) -> Option<Turn<'_>> {
-        let turn = self.claim()?;
-        self.standby_is(Standing::disarm);
-        Some(turn)
-    }
-
     fn standby_is(&self, set: impl Fn(&Standing) -> std::io::Result<()>) {
         if let Err(error) = set(&self.standing) {
             // The descriptor is in the set as long as both exist.
@@ -307,6 +269,7 @@ impl Reading {
     /// is asked after some messages, no more is read: more may come as fast as it is worked
     /// off. What has been read is worked off all the same.
     fn work_off(&self, turn: &mut Turn<'_>, whose: Whose, goes_on: impl Fn() -> bool) {
+        let messages = Cell::new(0_u32);
         self.guarded(turn, || {
             let _serving = InRole::begin(Role::Coordinator(Weak::clone(&self.pool)));
             let _behalf = OnBehalf::begin(Origin::LOCAL);
@@ -330,11 +293,13 @@ impl Reading {
                     if last {
                         return Next::Nothing;
                     }
+                    messages.set(messages.get().saturating_add(1));
                 }
                 drop((batch, held));
                 reads_more = reads_more && goes_on();
             }
         });
+        turn.messages = messages.get();
     }
 
     /// Whether a thread that makes steps here need not wait for the coordinator. With a
@@ -368,6 +333,12 @@ impl Reading {
             self.take(event, Whose::Own);
             if last { Next::Nothing } else { Next::Later }
         });
+    }
+
+    /// Waits until the descriptor is readable: Note [spinning].
+    fn wait(&self, parker: &Parker, descriptor: &Descriptor, deadline: Deadline) -> Polled {
+        let sleep = || parker.poll(descriptor, deadline, self.machine.room().home().process());
+        self.spinning.wait(parker, || self.standing.is_readable(), sleep)
     }
 
     /// Whether a thread that waits may read.
@@ -454,12 +425,11 @@ impl Progress for Reading {
             None
         };
         let Some(mut turn) = turn else { return false };
-        let process = self.machine.room().home().process();
         let is_over = || deadline != Deadline::NEVER && deadline.has_passed();
         while !parker.was_unparked() && turn.next == Next::Later {
             // What came last may have been passed on: Note [left to write].
             left::write();
-            match parker.poll(descriptor, deadline, process) {
+            match self.wait(parker, descriptor, deadline) {
                 // There may always be something, and never what the thread waits for.
                 Polled::Readable if is_over() => break,
                 Polled::Readable => {
@@ -470,7 +440,12 @@ impl Progress for Reading {
                 Polled::Unable => return false,
             }
         }
+        turn.leave();
         true
+    }
+
+    fn park(&self, parker: &Parker, deadline: Deadline) -> bool {
+        self.park_without_turn(parker, deadline)
     }
 
     fn make_idly(&self, worker: &dyn Hands) -> bool {
@@ -480,17 +455,17 @@ impl Progress for Reading {
         // Who calls from this process makes the steps here, too, and needs the turn for that.
         let Some(descriptor) = self.standing.descriptor() else { return false };
         let Some(mut turn) = self.claim_elsewhere() else { return false };
-        let process = self.machine.room().home().process();
         let end = Deadline::after(MAX_IDLE);
         while turn.next == Next::Later && !end.has_passed() {
             let deadline = Deadline::after(LINGER);
             left::write();
-            match waiting::with_parker(|parker| parker.poll(descriptor, deadline, process)) {
+            match waiting::with_parker(|parker| self.wait(parker, descriptor, deadline)) {
                 Polled::Readable => {
                     if worker.keep_first(&mut || {
                         let goes_on = || !worker.keeps() && !end.has_passed();
                         self.work_off(&mut turn, Whose::Own, goes_on);
                     }) {
+                        turn.leave();
                         return true;
                     }
                 }
@@ -528,26 +503,8 @@ impl Resident for ReadingDuty {
     }
 }
 
-impl Turn<'_> {
-    /// Leaves the turn taken, for this thread to come back to.
-    fn keep(mut self) -> bool {
-        self.next = Next::Kept;
-        true
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        let owner = match self.next {
-            Next::Later => FREE,
-            Next::Nothing => OVER,
-            Next::Kept => return,
-        };
-        self.reading.owner.store(owner, Ordering::SeqCst);
-        self.reading.standby_is(Standing::arm);
-    }
-}
-
 mod both;
+mod spinning;
 #[cfg(all(test, not(rpc_model), any(target_os = "linux", target_os = "android")))]
 mod tests;
+mod turn;

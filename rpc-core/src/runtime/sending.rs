@@ -29,7 +29,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use super::attendants::Summons;
 use super::connection;
 use super::exceptions::ExceptionEncoder;
-use super::turns::{KEPT, Turn, TurnQueue};
+use super::turns::{KEPT, Turn, TurnQueue, Watched};
 use crate::error::Error;
 use crate::log::tell;
 use crate::memory::GiveBack;
@@ -51,8 +51,11 @@ const MAX_BATCH: usize = 512;
 /// at once gains nothing.
 pub(super) const FEW_CALLS: usize = 4;
 
-/// Number of messages that are written without waiting for more.
+/// Greatest number of messages that are written without waiting for more.
 const MUCH: usize = 32;
+
+/// Least number of them.
+const LITTLE: usize = 8;
 
 /// Minimum number of bytes with which writing them together with others saves nothing.
 const LARGE: usize = 16 << 10;
@@ -181,7 +184,8 @@ impl Sending {
             let turn = self.queue.claim();
             turn.into_iter().for_each(|turn| self.write_in_place(turn, machine.room()));
         } else if self.leaving.get().is_some_and(|leaving| left::note(&leaving.here)) {
-            let turn = self.queue.claim_or_leave(MUCH);
+            let much = much(machine.questions_under_way());
+            let turn = self.queue.claim_or_leave(much);
             turn.into_iter().for_each(|turn| self.write_in_place(turn, machine.room()));
         } else {
             self.queue.claim().into_iter().for_each(Turn::hand_over);
@@ -193,6 +197,16 @@ impl Sending {
         let this: Weak<Self> = Arc::downgrade(self);
         // Done once, before anything is pushed.
         let _ = self.leaving.set(Leaving { here: this, room: Arc::clone(room) });
+    }
+
+    /// Lets the send thread watch what is left elsewhere: Note [left to read].
+    pub(super) fn watch(&self, watched: Weak<dyn Watched>) {
+        self.queue.watch(watched);
+    }
+
+    /// Leaves that to the send thread. Returns whether it watches. Does not wait.
+    pub(super) fn leave_watched(&self) -> bool {
+        self.leaving.get().is_some() && self.queue.leave_watched()
     }
 
     /// Declares that nothing more will be pushed. Does not wait.
@@ -343,6 +357,15 @@ impl Sending {
         if let Some(control) = control {
             connection::shut_down_transport(&*control);
         }
+    }
+}
+
+/// How many messages are written without waiting for more. Half of the calls that this side
+/// waits for: so the peer works on one half while this side makes the other one.
+fn much(questions: usize) -> usize {
+    match questions {
+        0 => MUCH,
+        _ => (questions / 2).clamp(LITTLE, MUCH),
     }
 }
 

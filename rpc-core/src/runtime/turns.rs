@@ -38,9 +38,13 @@
 //!  ▲                            │  ▲                   │
 //!  └──────the resident looks────┘  └the resident looks─┘
 //! ```
+//!
+//! The resident may watch something else beside its queue, which threads leave in the same
+//! way ([`Watched`]). It does so only while it waits for its turn: before it takes the turn,
+//! and perhaps waits for what it does then, it sees to what was left there.
 
 use std::collections::VecDeque;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use super::attendants::Summons;
@@ -67,6 +71,17 @@ pub(super) struct TurnQueue<T> {
     due: AtomicBool,
     /// What calls the resident, if that is not a thread of its own.
     summons: OnceLock<Summons>,
+    watched: OnceLock<Weak<dyn Watched>>,
+}
+
+/// What a resident watches beside its queue.
+pub(super) trait Watched: Send + Sync {
+    /// Looks, at the end of an interval, and sees to what was left before this interval.
+    /// Returns whether something is still left.
+    fn look(&self) -> bool;
+
+    /// Sees to everything that is left: nobody will look for a while.
+    fn see_to_it(&self);
 }
 
 struct State<T> {
@@ -76,7 +91,16 @@ struct State<T> {
     claims: u64,
     /// Where the resident waits.
     resident: Waiters,
+    whereabouts: Whereabouts,
     watch: Watch,
+}
+
+/// Where the resident is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whereabouts {
+    /// In [`TurnQueue::wait`].
+    Here,
+    Away,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -108,11 +132,37 @@ impl<T> TurnQueue<T> {
                 owner: Owner::Free,
                 claims: 0,
                 resident: Waiters::default(),
+                whereabouts: Whereabouts::Away,
                 watch: Watch::No,
             }),
             due: AtomicBool::new(false),
             summons: OnceLock::new(),
+            watched: OnceLock::new(),
         }
+    }
+
+    /// Lets the resident watch something else, too.
+    pub(super) fn watch(&self, watched: Weak<dyn Watched>) {
+        // Done once, before anything is left there.
+        let _ = self.watched.set(watched);
+    }
+
+    /// Leaves something to the resident that it watches. Returns whether it does: then it will
+    /// [look](Watched::look), or [see to it](Watched::see_to_it). Does not wait.
+    pub(super) fn leave_watched(&self) -> bool {
+        let called = {
+            let mut state = self.state.lock();
+            if state.whereabouts == Whereabouts::Away {
+                return false;
+            }
+            state.leave()
+        };
+        called.wake_now();
+        true
+    }
+
+    fn watched(&self) -> Option<Arc<dyn Watched>> {
+        self.watched.get().and_then(Weak::upgrade)
     }
 
     /// Lets attendants be the resident. They [take the turn over](Self::take_over).
@@ -191,22 +241,31 @@ impl<T> TurnQueue<T> {
                 |state| &mut state.resident,
                 watching.deadline(),
                 |state, look| {
-                    if state.owner == Owner::Resident {
+                    let takes = state.owner == Owner::Resident || {
+                        let finds_due = look.late && watching.finds_due(state);
+                        finds_due.then(|| self.take_due(state)).is_some()
+                    };
+                    state.whereabouts = if takes { Whereabouts::Away } else { Whereabouts::Here };
+                    if takes {
                         state.owner = Owner::Taken;
-                        return Some(Found::Turn);
-                    }
-                    if look.late && watching.finds_due(state) {
-                        self.take_due(state);
                         return Some(Found::Turn);
                     }
                     watching.begins(state).then_some(Found::Watch)
                 },
             );
-            if matches!(found, Some(Found::Turn)) {
-                break;
+            match found {
+                Some(Found::Turn) => break,
+                Some(Found::Watch) => {}
+                // The end of an interval.
+                None if self.watched().is_some_and(|watched| watched.look()) => {
+                    self.state.lock().watch = Watch::Again;
+                }
+                None => {}
             }
         }
-        Turn(self)
+        let turn = Turn(self);
+        self.watched().into_iter().for_each(|watched| watched.see_to_it());
+        turn
     }
 
     /// Takes the turn if the resident has it. Does not wait.

@@ -33,6 +33,8 @@ mod models;
 mod parker;
 #[cfg(not(rpc_model))]
 mod polling;
+#[cfg(not(rpc_model))]
+mod spin;
 
 pub use self::arrivals::Arrivals;
 #[cfg(all(test, rpc_model))]
@@ -41,12 +43,14 @@ pub(crate) use self::explore::{explore, explore_all, explore_chances, explore_sw
 pub(crate) use self::map::Map;
 #[cfg(rpc_model)]
 pub(crate) use self::model::{
-    Condvar, Map, Mutex, MutexGuard, RwLock, Signal, Standby, StandbySet, atomic, thread,
-    thread_local,
+    Condvar, Map, Mutex, MutexGuard, RwLock, Signal, Spin, Standby, StandbySet, Stopwatch, atomic,
+    thread, thread_local,
 };
 pub(crate) use self::parker::{Parker, Polled, Unparker};
 #[cfg(not(rpc_model))]
 pub(crate) use self::polling::{Standby, StandbySet};
+#[cfg(not(rpc_model))]
+pub(crate) use self::spin::{Spin, Stopwatch};
 #[cfg(not(rpc_model))]
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 #[cfg(not(rpc_model))]

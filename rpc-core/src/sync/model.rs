@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, PoisonError, TryLockError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::sync as model;
@@ -172,6 +172,33 @@ impl Bell {
 /// In a model, time is over for those only who find it so while they sleep.
 pub(super) fn has_passed(_: Deadline) -> bool {
     false
+}
+
+/// In place of time: any time may have passed.
+pub(crate) struct Stopwatch(());
+
+impl Stopwatch {
+    pub(crate) fn start() -> Self {
+        Stopwatch(())
+    }
+
+    pub(crate) fn has_passed(&self, _: Duration) -> bool {
+        thread_rng().gen_bool(0.5)
+    }
+}
+
+/// The right to spin.
+pub(crate) struct Spin(());
+
+impl Spin {
+    #[expect(clippy::unnecessary_wraps, reason = "there may be no right outside of a model")]
+    pub(crate) fn begin() -> Option<Self> {
+        Some(Spin(()))
+    }
+
+    pub(crate) fn pause(&self) {
+        shuttle::thread::yield_now();
+    }
 }
 
 /// What is readable or not, in place of a descriptor.

@@ -58,6 +58,12 @@ pub(crate) trait Progress: Send + Sync {
     /// Must not be called under a lock.
     fn make(&self, parker: &Parker, deadline: Deadline, prepared: bool) -> bool;
 
+    /// Parks the thread, for which others make the progress. Returns whether the deadline has
+    /// come. As [`Parker::park`], it may return without a reason.
+    fn park(&self, parker: &Parker, deadline: Deadline) -> bool {
+        parker.park(deadline)
+    }
+
     /// Makes progress on this worker, which has nothing else to do. Returns `true` when the
     /// worker kept a job, and `false` when nothing has come for a while.
     ///

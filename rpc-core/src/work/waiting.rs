@@ -301,7 +301,8 @@ fn park_unless<S, R, E>(
             left::write();
             late = match means {
                 Some(means) if means.make(parker, deadline, prepared) => deadline.has_passed(),
-                _ => parker.park(deadline),
+                Some(means) => means.park(parker, deadline),
+                None => parker.park(deadline),
             };
         }
     })

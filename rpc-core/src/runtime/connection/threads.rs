@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::super::attendants::{Attendants, Member, Resident, Summons};
-use super::super::reading::{Reading, ReadingDuty, StandsBy};
+use super::super::reading::{Reading, ReadingDuty, StandsBy, Waits};
 use super::super::receiving::{Entrance, Inbox, Input, Receiving};
 use super::super::sending::Sending;
 use super::{Registry, Shared, guarded, shut_down_transport, spawn};
@@ -26,6 +26,8 @@ pub(super) struct Threads {
     pub(super) shared: Arc<Shared>,
     pub(super) reader: Box<dyn MessageReader>,
     pub(super) entrance: Entrance,
+    /// How long a thread that reads spins: Note [spinning].
+    pub(super) spin: Duration,
     pub(super) sending: Arc<Sending>,
     pub(super) receiving: Arc<Receiving>,
     pub(super) inbox: Inbox,
@@ -37,7 +39,7 @@ pub(super) struct Threads {
 impl Threads {
     /// Starts three threads of the connection's own.
     pub(super) fn start_own(self, name: &str) -> Result<()> {
-        let Threads { shared, reader, entrance, sending, receiving, inbox, .. } = self;
+        let Threads { shared, reader, entrance, spin, sending, receiving, inbox, .. } = self;
         let machine = Arc::clone(&shared.machine);
         sending.allow_leaving(machine.room());
         // All three threads serve the connection and must not wait for other threads.
@@ -51,7 +53,8 @@ impl Threads {
             let receiving = Arc::clone(&receiving);
             let (own, sender) = (Arc::clone(&receiving), Arc::clone(&sending));
             let with = Arc::clone(&machine);
-            let reading = Reading::new(reader, None, entrance, own, sender, with, self.pool);
+            let waits = Waits { shared: None, spin };
+            let reading = Reading::new(reader, waits, entrance, own, sender, with, self.pool);
             move || match reading {
                 Ok(reading) => reading.stand_by(),
                 Err((reader, entrance)) => receiving.read(reader, &entrance, &machine, &sending),
@@ -91,14 +94,15 @@ impl Threads {
 
     /// Leaves the work to attendants: Note [shared threads].
     pub(super) fn start_shared(self, attendants: &Arc<Attendants>, name: &str) -> Result<()> {
-        let Threads { shared, reader, entrance, sending, receiving, inbox, .. } = self;
+        let Threads { shared, reader, entrance, spin, sending, receiving, inbox, .. } = self;
         let (machine, number) = (Arc::clone(&shared.machine), shared.number);
         let member = attendants.admit(number);
         let set = member.standby()?.map(|set| (set, number));
+        let waits = Waits { shared: set, spin };
         let (own, sender) = (Arc::clone(&receiving), Arc::clone(&sending));
         let with = Arc::clone(&machine);
         let pool = Weak::clone(&self.pool);
-        let reading = Reading::new(reader, set, entrance, own, sender, with, pool);
+        let reading = Reading::new(reader, waits, entrance, own, sender, with, pool);
         let (reading, receives): (_, Option<Receives>) = match reading {
             Ok(reading) => match reading.stands_by() {
                 StandsBy::Attendants => (Some(reading), None),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use shuttle::rand::{Rng, thread_rng};
 
 use super::super::exceptions::{Detail, ExceptionEncoder, TraceEncoder};
-use super::super::reading::Reading;
+use super::super::reading::{Reading, Waits};
 use super::super::receiving::{Inbox, Receiving};
 use super::super::sending::Sending;
 use super::pool;
@@ -174,7 +174,7 @@ impl Side {
         let machine = Machine::new(settings, offers, Arc::new(outlet));
         let reading = Reading::new(
             Box::new(Reader(Arc::clone(incoming))),
-            None,
+            Waits { shared: None, spin: Duration::ZERO },
             entrance,
             Arc::clone(&receiving),
             Arc::clone(&sending),

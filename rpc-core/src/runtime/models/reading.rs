@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::super::exceptions::{Detail, ExceptionEncoder, TraceEncoder};
-use super::super::reading::{Reading, ReadingDuty};
+use super::super::reading::{Reading, ReadingDuty, Waits};
 use super::super::receiving::Receiving;
 use super::super::sending::Sending;
 use super::attendants::{Nothing, attendants};
@@ -71,6 +71,9 @@ impl Outbox for Asked {
 struct Line {
     frames: Mutex<VecDeque<Option<Frame>>>,
     signal: Arc<Signal>,
+    read: Condvar,
+    /// Something is sent to the peer meanwhile, which it takes when it has been read from.
+    fills: bool,
 }
 
 impl Line {
@@ -119,17 +122,23 @@ impl MessageReader for Reader {
         let mut frames = self.line.frames.lock();
         let next = frames.pop_front();
         self.line.signal.set_readable(!frames.is_empty());
+        self.line.read.notify_one();
         Ok(next.map(|frame| frame.map_or(Received::End, Received::Message)))
     }
 
     fn set_limits(&mut self, _: FrameLimits) {}
 }
 
-struct NoWriter;
+/// To a peer that takes nothing before all is read that it has sent.
+struct Writer(Arc<Line>);
 
-impl MessageWriter for NoWriter {
+impl MessageWriter for Writer {
     fn write(&mut self, batch: &mut Vec<Frame>) -> Result<(), TransportError> {
         batch.clear();
+        let mut frames = self.0.frames.lock();
+        while !frames.is_empty() {
+            self.0.read.wait(&mut frames);
+        }
         Ok(())
     }
 
@@ -180,10 +189,28 @@ fn connection_over(
     let machine = Machine::new(Settings::default(), Offers::default(), outbox);
     let exceptions =
         ExceptionEncoder::new(Detail::Hidden, TraceEncoder::default(), &Limits::default());
-    let sending = Arc::new(Sending::new(Box::new(NoWriter), Arc::new(NoControl), exceptions));
+    let sending = Arc::new(Sending::new(
+        Box::new(Writer(Arc::clone(&line))),
+        Arc::new(NoControl),
+        exceptions,
+    ));
     let (receiving, entrance, inbox) = Receiving::new(&Limits::default());
     let reader = Reader { line: Arc::clone(&line), reading: Arc::default() };
     let (own, receiving) = (Arc::clone(&machine), Arc::new(receiving));
+    // It watches the turn that is left: Note [left to read].
+    let sends = matches!(stands, Stands::ReceiveThread).then(|| {
+        sending.allow_leaving(machine.room());
+        let (sending, machine) = (Arc::clone(&sending), Arc::clone(&machine));
+        thread::spawn(move || sending.run(&machine))
+    });
+    let sender = Arc::clone(&sending);
+    let fills = line.fills.then(|| {
+        let (sending, machine) = (Arc::clone(&sending), Arc::clone(&machine));
+        thread::spawn(move || {
+            sending.push(wire::Message::Release(wire::Release { id: 0, count: 1 }));
+            sending.wake(&machine);
+        })
+    });
     let attendants = match stands {
         Stands::ReceiveThread => None,
         Stands::Attendants => Some(attendants()),
@@ -192,8 +219,9 @@ fn connection_over(
     let set = member
         .as_ref()
         .map(|member| (member.standby().unwrap().expect("a model has sets"), CONNECTION));
+    let waits = Waits { shared: set, spin: Duration::from_micros(50) };
     let reading =
-        Reading::new(Box::new(reader), set, entrance, receiving, sending, own, Weak::new());
+        Reading::new(Box::new(reader), waits, entrance, receiving, sending, own, Weak::new());
     let reading = reading.ok().expect("there is a descriptor");
     let gone = Arc::new(Event::default());
     let receive = match &member {
@@ -221,8 +249,13 @@ fn connection_over(
     guests.into_iter().for_each(|guest| guest.join().unwrap());
     asked.add(None);
     peer.join().unwrap();
+    fills.into_iter().for_each(|fills| fills.join().unwrap());
     match (receive, attendants) {
-        (Some(receive), _) => receive.join().unwrap(),
+        (Some(receive), _) => {
+            receive.join().unwrap();
+            sender.end();
+            sends.into_iter().for_each(|sends| sends.join().unwrap());
+        }
         (_, Some(attendants)) => {
             gone.park(Deadline::NEVER);
             drop(member);
@@ -245,6 +278,15 @@ fn two_calls(machine: &Arc<Machine>) {
 #[test]
 fn every_answer_is_read_by_somebody_and_every_thread_gets_its_own() {
     explore(|| connection(2, two_calls));
+}
+
+/// The send thread may have to wait until the peer has been read from, and does not watch then.
+#[test]
+fn every_answer_is_read_while_the_send_thread_waits_for_the_peer() {
+    explore(|| {
+        let line = Line { fills: true, ..Line::default() };
+        connection_over(line, Stands::ReceiveThread, 1, two_calls);
+    });
 }
 
 #[test]

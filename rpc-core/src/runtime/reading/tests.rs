@@ -78,13 +78,14 @@ fn an_attendant_that_is_called_in_vain_does_not_read() {
     let machine = Machine::new(Settings::default(), Offers::default(), Arc::new(Nobody));
     let reader = Box::new(End(Arc::new(socket)));
     let receiving = Arc::new(receiving);
-    let reading = Reading::new(reader, set, entrance, receiving, sending, machine, Weak::new());
+    let waits = Waits { shared: set, spin: Duration::ZERO };
+    let reading = Reading::new(reader, waits, entrance, receiving, sending, machine, Weak::new());
     let reading = reading.ok().unwrap();
     // Nothing is read before the beginning, either.
     peer.write_all(&[0]).unwrap();
     assert!(!reading.attend());
     stream(&reading).read_exact(&mut [0]).unwrap();
-    drop(Turn { reading: &reading, next: Next::Later });
+    drop(reading.kept_turn());
     assert!(!reading.attend());
     peer.write_all(&[0]).unwrap();
     assert!(reading.attend());

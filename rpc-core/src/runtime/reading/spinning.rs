@@ -1,0 +1,332 @@
+//! When a thread that reads spins before it sleeps, and leaves the turn unguarded.
+//!
+//! Note [spinning]
+//!
+//! To fall asleep and to be woken takes 10 to 50 µs where a processor has nothing else to
+//! do, and a peer on the same machine often answers sooner. So the thread that has the turn
+//! to read (Note [reading in turns]) looks again and again for a while before it sleeps, and
+//! in between lets other threads have its processor. It does so only where that has been
+//! worth it:
+//!
+//! # State model of the habit
+//!
+//! ```text
+//!   Sleeps { short } ──SHORT_WAITS short ones in a row──► Spins ◄─┐
+//!     ▲          ▲  │                                       │  └──┘ something came meanwhile
+//!     │          └──┘ a longer wait: none in a row          │
+//!     └───────────────────── in vain ───────────────────────┘
+//! ```
+//!
+//! - **Sleeps**: the waits are timed. A short one is one of at most twice the time for which
+//!   the thread would spin: being woken is part of it.
+//! - **Spins**: something came within that time whenever the thread waited.
+//!
+//! After it was in vain a thread *rests* for eight waits, which are not even timed. It rests
+//! twice as long each further time, up to [`LONGEST_REST`]; half as long after [`HITS`] times in
+//! a row in which it was worth it. So what is spun in vain is little beside what there is to
+//! wait for, also where others need the processor: a thread that has let another one have it
+//! may be gone for milliseconds. A worker that nobody calls any more has spun in vain once.
+//!
+//! A thread with this habit also leaves the turn (Note [left to read]), and rests from that in
+//! the same way where nobody has taken the turn again in time: so long as a thread spins, and
+//! a tenth of that for each message that was read last, with which it may be busy now.
+
+use std::time::Duration;
+
+use crate::sync::{Mutex, Parker, Polled, Spin, Stopwatch};
+
+/// Number of short waits in a row after which spinning is tried.
+const SHORT_WAITS: u32 = 4;
+
+/// How often a thread rests for which something was in vain for the first time, and how often
+/// at the most.
+const FIRST_REST: u32 = 8;
+const LONGEST_REST: u32 = 4096;
+
+/// Number of times in a row in which something was worth it that halve the next rest.
+const HITS: u32 = 64;
+
+/// How the threads that read from a connection wait. Used by whoever has the turn.
+pub(super) struct Spinning {
+    most: Duration,
+    state: Mutex<State>,
+}
+
+struct State {
+    habit: Habit,
+    spinning: Rests,
+    leaving: Rests,
+    /// The time since the turn was left, if it is, and for how long it may be.
+    left: Option<(Stopwatch, Duration)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Habit {
+    Sleeps { short: u32 },
+    Spins,
+}
+
+/// When to rest from what was in vain.
+struct Rests {
+    /// How often it is still to be left undone.
+    left: u32,
+    /// How often it will be the next time.
+    next: u32,
+    /// Number of times in a row in which it was worth it, since they last counted.
+    hits: u32,
+}
+
+/// What a thread does that begins to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Plan {
+    Sleep,
+    SleepAndTime,
+    Spin,
+}
+
+/// What came of spinning.
+enum Spun {
+    Readable,
+    /// The thread is to look for something else.
+    Unparked,
+    InVain,
+}
+
+impl Spinning {
+    /// Threads spin for so long at the most; never, if that is zero.
+    pub(super) fn new(most: Duration) -> Self {
+        // A model has no time, and tries everything.
+        let habit = if cfg!(rpc_model) { Habit::Spins } else { Habit::Sleeps { short: 0 } };
+        Spinning { most, state: Mutex::new(State::new(habit)) }
+    }
+
+    /// Notes that the thread leaves the turn, having read so many messages. Returns whether it
+    /// may.
+    pub(super) fn leaves(&self, messages: u32) -> bool {
+        let mut state = self.state.lock();
+        let may = !self.most.is_zero() && state.may_leave();
+        if may {
+            let most = self.most + self.most / 10 * messages;
+            state.left = Some((Stopwatch::start(), most));
+        }
+        may
+    }
+
+    /// Notes that somebody has the turn that was left.
+    pub(super) fn came_back(&self) {
+        let mut state = self.state.lock();
+        if let Some((watch, most)) = state.left.take() {
+            state.leaving.note(!watch.has_passed(most));
+        }
+    }
+
+    /// Waits until something can be read, or the thread is unparked. `sleep` sleeps until
+    /// then.
+    pub(super) fn wait(
+        &self,
+        parker: &Parker,
+        is_readable: impl Fn() -> bool,
+        sleep: impl FnOnce() -> Polled,
+    ) -> Polled {
+        if self.most.is_zero() {
+            return sleep();
+        }
+        let plan = self.state.lock().plan();
+        match plan {
+            Plan::Sleep => sleep(),
+            Plan::SleepAndTime => {
+                let watch = Stopwatch::start();
+                let polled = sleep();
+                let is_short = polled == Polled::Readable && !watch.has_passed(2 * self.most);
+                self.state.lock().slept(is_short);
+                polled
+            }
+            Plan::Spin => match self.spin(parker, is_readable) {
+                Some(Spun::Readable) => {
+                    self.state.lock().spinning.note(true);
+                    Polled::Readable
+                }
+                Some(Spun::InVain) => {
+                    self.state.lock().spun_in_vain();
+                    sleep()
+                }
+                Some(Spun::Unparked) | None => sleep(),
+            },
+        }
+    }
+
+    /// Returns `None` where as many others spin as may.
+    fn spin(&self, parker: &Parker, is_readable: impl Fn() -> bool) -> Option<Spun> {
+        let spin = Spin::begin()?;
+        let watch = Stopwatch::start();
+        loop {
+            if parker.is_unparked() {
+                return Some(Spun::Unparked);
+            }
+            // Also where something has come meanwhile: another thread had the processor.
+            if watch.has_passed(self.most) {
+                return Some(Spun::InVain);
+            }
+            if is_readable() {
+                return Some(Spun::Readable);
+            }
+            spin.pause();
+        }
+    }
+}
+
+impl State {
+    fn new(habit: Habit) -> Self {
+        State { habit, spinning: Rests::new(), leaving: Rests::new(), left: None }
+    }
+
+    fn plan(&mut self) -> Plan {
+        if self.spinning.rests() {
+            return Plan::Sleep;
+        }
+        match self.habit {
+            Habit::Sleeps { .. } => Plan::SleepAndTime,
+            Habit::Spins => Plan::Spin,
+        }
+    }
+
+    fn slept(&mut self, is_short: bool) {
+        self.habit = match self.habit {
+            Habit::Sleeps { short } if is_short && short + 1 < SHORT_WAITS => {
+                Habit::Sleeps { short: short + 1 }
+            }
+            Habit::Sleeps { .. } if is_short => Habit::Spins,
+            _ => Habit::Sleeps { short: 0 },
+        };
+    }
+
+    fn spun_in_vain(&mut self) {
+        self.habit = Habit::Sleeps { short: 0 };
+        self.spinning.note(false);
+    }
+
+    fn may_leave(&mut self) -> bool {
+        self.habit == Habit::Spins && !self.leaving.rests()
+    }
+}
+
+impl Rests {
+    fn new() -> Self {
+        Rests { left: 0, next: FIRST_REST, hits: 0 }
+    }
+
+    /// Whether it is left undone this time.
+    fn rests(&mut self) -> bool {
+        let rests = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        rests
+    }
+
+    /// Notes whether it was worth it.
+    fn note(&mut self, was_worth_it: bool) {
+        if !was_worth_it {
+            self.hits = 0;
+            self.left = self.next;
+            self.next = (2 * self.next).min(LONGEST_REST);
+            return;
+        }
+        self.hits += 1;
+        if self.hits == HITS {
+            self.hits = 0;
+            self.next = (self.next / 2).max(FIRST_REST);
+        }
+    }
+}
+
+#[cfg(all(test, not(rpc_model)))]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    const NEVER: Duration = Duration::ZERO;
+    const LONG: Duration = Duration::from_secs(3600);
+
+    fn spins() -> State {
+        State::new(Habit::Spins)
+    }
+
+    #[test]
+    fn a_thread_spins_after_short_waits_in_a_row() {
+        let mut state = State::new(Habit::Sleeps { short: 0 });
+        for is_short in [true, true, true, false, true, true, true] {
+            assert_eq!(state.plan(), Plan::SleepAndTime);
+            state.slept(is_short);
+        }
+        assert_eq!(state.plan(), Plan::SleepAndTime);
+        state.slept(true);
+        assert_eq!(state.plan(), Plan::Spin);
+    }
+
+    #[test]
+    fn a_thread_that_spun_in_vain_rests_and_longer_each_time() {
+        let mut state = spins();
+        for rest in [8, 16, 32] {
+            state.spun_in_vain();
+            assert!((0..rest).all(|_| state.plan() == Plan::Sleep));
+            for _ in 0..SHORT_WAITS {
+                assert_eq!(state.plan(), Plan::SleepAndTime);
+                state.slept(true);
+            }
+            assert_eq!(state.plan(), Plan::Spin);
+        }
+        (0..2 * HITS).for_each(|_| state.spinning.note(true));
+        state.spun_in_vain();
+        assert!((0..16).all(|_| state.plan() == Plan::Sleep));
+        assert_eq!(state.plan(), Plan::SleepAndTime);
+        (0..20).for_each(|_| state.spun_in_vain());
+        assert_eq!(state.spinning.left, LONGEST_REST);
+    }
+
+    #[test]
+    fn a_thread_that_sleeps_does_not_leave_the_turn() {
+        let may = |habit| Spinning { most: LONG, state: Mutex::new(State::new(habit)) }.leaves(0);
+        assert!(may(Habit::Spins) && !may(Habit::Sleeps { short: 3 }));
+        assert!(!Spinning { most: NEVER, state: Mutex::new(spins()) }.leaves(0));
+    }
+
+    #[test]
+    fn who_comes_back_late_leaves_the_turn_less_often() {
+        let spinning = Spinning { most: LONG, state: Mutex::new(spins()) };
+        assert!(spinning.leaves(0));
+        spinning.came_back();
+        assert!(spinning.leaves(0));
+        spinning.state.lock().left.as_mut().into_iter().for_each(|left| left.1 = NEVER);
+        spinning.came_back();
+        assert!((0..FIRST_REST).all(|_| !spinning.leaves(0)));
+        assert!(spinning.leaves(1));
+        let left = spinning.state.lock().left.take();
+        assert!(left.is_some_and(|left| left.1 == LONG + LONG / 10));
+        // Nothing is noted of a turn that was not left.
+        spinning.came_back();
+        assert!(spinning.leaves(0));
+    }
+
+    #[test]
+    fn a_thread_that_spins_looks_until_something_is_there_or_it_is_unparked() {
+        let (spinning, parker) =
+            (Spinning { most: LONG, state: Mutex::new(spins()) }, Parker::new());
+        let looks = Cell::new(0);
+        let look = |found_at| {
+            looks.set(looks.get() + 1);
+            looks.get() == found_at
+        };
+        let asleep = || unreachable!("it does not sleep");
+        assert_eq!(spinning.wait(&parker, || look(3), asleep), Polled::Readable);
+        assert_eq!(looks.get(), 3);
+        let unparked = || {
+            parker.unparker().unpark();
+            false
+        };
+        assert_eq!(spinning.wait(&parker, unparked, || Polled::Unparked), Polled::Unparked);
+        // Its time is over at once.
+        let in_vain = Spinning { most: Duration::from_nanos(1), state: Mutex::new(spins()) };
+        assert_eq!(in_vain.wait(&Parker::new(), || false, || Polled::Late), Polled::Late);
+        assert_eq!(in_vain.state.lock().plan(), Plan::Sleep);
+    }
+}
