@@ -73,6 +73,11 @@ use crate::work::waking::Batch;
 /// themselves. With more, reading, steps and methods go on beside each other.
 const MANY_CALLS: usize = 1024;
 
+/// The size in bytes of a message after which a thread that reads looks for what else there is
+/// to do: a worker runs one chunk of a stream before it reads the next one, which would
+/// otherwise go to another worker.
+const LONG: usize = 16 << 10;
+
 /// How long a worker that has nothing else to do waits for more to come.
 const LINGER: Duration = Duration::from_millis(20);
 
@@ -288,12 +293,15 @@ impl Reading {
                     let Some(event) = self.receiving.next_now(&mut **reader) else {
                         return Next::Later;
                     };
-                    let last = event.is_last();
+                    let (last, long) = (event.is_last(), event.size() >= LONG);
                     self.take(event, whose);
                     if last {
                         return Next::Nothing;
                     }
                     messages.set(messages.get().saturating_add(1));
+                    if long {
+                        break;
+                    }
                 }
                 drop((batch, held));
                 reads_more = reads_more && goes_on();

@@ -339,7 +339,7 @@ impl Inbox {
 
 impl Incoming {
     /// The memory that the event takes, in bytes.
-    fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         match self {
             Incoming::Message(message) => message.size_estimate(),
             _ => 0,

@@ -22,7 +22,7 @@
 //! - **Spins**: something came within that time whenever the thread waited.
 //!
 //! After it was in vain a thread *rests* for eight waits, which are not even timed. It rests
-//! twice as long each further time, up to [`LONGEST_REST`]; half as long after [`HITS`] times in
+//! twice as long each further time, up to a limit; half as long after [`HITS`] times in
 //! a row in which it was worth it. So what is spun in vain is little beside what there is to
 //! wait for, also where others need the processor: a thread that has let another one have it
 //! may be gone for milliseconds. A worker that nobody calls any more has spun in vain once.
@@ -38,10 +38,13 @@ use crate::sync::{Mutex, Parker, Polled, Spin, Stopwatch};
 /// Number of short waits in a row after which spinning is tried.
 const SHORT_WAITS: u32 = 4;
 
-/// How often a thread rests for which something was in vain for the first time, and how often
-/// at the most.
+/// How often a thread rests for which something was in vain for the first time.
 const FIRST_REST: u32 = 8;
+
+/// How often it rests at the most: from spinning, which costs processor time, and from leaving
+/// the turn, which costs others a moment.
 const LONGEST_REST: u32 = 4096;
+const LONGEST_REST_FROM_LEAVING: u32 = 256;
 
 /// Number of times in a row in which something was worth it that halve the next rest.
 const HITS: u32 = 64;
@@ -68,6 +71,7 @@ enum Habit {
 
 /// When to rest from what was in vain.
 struct Rests {
+    longest: u32,
     /// How often it is still to be left undone.
     left: u32,
     /// How often it will be the next time.
@@ -177,7 +181,8 @@ impl Spinning {
 
 impl State {
     fn new(habit: Habit) -> Self {
-        State { habit, spinning: Rests::new(), leaving: Rests::new(), left: None }
+        let (spinning, leaving) = (Rests::new(LONGEST_REST), Rests::new(LONGEST_REST_FROM_LEAVING));
+        State { habit, spinning, leaving, left: None }
     }
 
     fn plan(&mut self) -> Plan {
@@ -211,8 +216,8 @@ impl State {
 }
 
 impl Rests {
-    fn new() -> Self {
-        Rests { left: 0, next: FIRST_REST, hits: 0 }
+    fn new(longest: u32) -> Self {
+        Rests { longest, left: 0, next: FIRST_REST, hits: 0 }
     }
 
     /// Whether it is left undone this time.
@@ -227,7 +232,7 @@ impl Rests {
         if !was_worth_it {
             self.hits = 0;
             self.left = self.next;
-            self.next = (2 * self.next).min(LONGEST_REST);
+            self.next = (2 * self.next).min(self.longest);
             return;
         }
         self.hits += 1;
