@@ -42,7 +42,7 @@ impl Default for Common {
             close_timeout: Duration::from_secs(1),
             call_timeout: None,
             keepalive: None,
-            spin: Duration::from_micros(50),
+            spin: Duration::from_micros(100),
             flow: FlowControl::default(),
             flow_limit: u64::MAX,
             interceptors: Interceptors::default(),
@@ -226,7 +226,8 @@ macro_rules! common_setters {
         /// A thread does so only while what it waits for keeps coming within that time. In
         /// between it lets other threads have its processor. `Duration::ZERO` lets threads sleep at once: for machines on
         /// which processor time is dearer than a call's time. It matters for transports that
-        /// have a descriptor to wait for, on Linux. Default: 50 µs.
+        /// have a descriptor to wait for, on Linux. Default: 100 µs, so that a peer that has to be woken is
+        /// waited for, too.
         #[must_use]
         pub fn spin(mut self, most: Duration) -> Self {
             self.$($common).+.spin = most;

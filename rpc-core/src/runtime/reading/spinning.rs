@@ -28,8 +28,8 @@
 //! may be gone for milliseconds. A worker that nobody calls any more has spun in vain once.
 //!
 //! A thread with this habit also leaves the turn (Note [left to read]), and rests from that in
-//! the same way where nobody has taken the turn again in time: so long as a thread spins, and
-//! a tenth of that for each message that was read last, with which it may be busy now.
+//! the same way where nobody has taken the turn again in time: half as long as a thread spins,
+//! and a tenth of that for each message that was read last, with which it may be busy now.
 
 use std::time::Duration;
 
@@ -110,7 +110,7 @@ impl Spinning {
         let mut state = self.state.lock();
         let may = !self.most.is_zero() && state.may_leave();
         if may {
-            let most = self.most + self.most / 10 * messages;
+            let most = self.most / 2 + self.most / 20 * messages;
             state.left = Some((Stopwatch::start(), most));
         }
         may
@@ -306,7 +306,7 @@ mod tests {
         assert!((0..FIRST_REST).all(|_| !spinning.leaves(0)));
         assert!(spinning.leaves(1));
         let left = spinning.state.lock().left.take();
-        assert!(left.is_some_and(|left| left.1 == LONG + LONG / 10));
+        assert!(left.is_some_and(|left| left.1 == LONG / 2 + LONG / 20));
         // Nothing is noted of a turn that was not left.
         spinning.came_back();
         assert!(spinning.leaves(0));
