@@ -11,7 +11,8 @@ each mutant one after the other until one fails:
     testing/mutants/run.py NAME...     these mutants only
     testing/mutants/run.py --checks walk      some of the checks: tests, walk, models
     testing/mutants/run.py --every     every check for each mutant, whether it is noticed or not
-    testing/mutants/run.py --write     writes the table into docs/verification.md
+    testing/mutants/run.py --write     writes the table into docs/verification.md; if mutants
+                                       are named, the rows of the others stay as they are
 
 A check that hangs has noticed, too: whoever waits for what never comes. What was found out with
 the same programs is not tried again: `target/mutants/known.json`.
@@ -169,14 +170,46 @@ def build(package, *options, flags="", target="target"):
     return [TREE / program for program in programs]
 
 
+class Pauses:
+    """Notices when the whole machine stood still, or this program and those it has begun: time
+    that is over then tells nothing of a mutant."""
+
+    LONG = 5
+
+    def __init__(self):
+        self.last, self.looked = 0, time.monotonic()
+        threading.Thread(target=self.look, daemon=True).start()
+
+    def look(self):
+        while True:
+            time.sleep(1)
+            now = time.monotonic()
+            if now - self.looked > self.LONG:
+                self.last = now
+            self.looked = now
+
+    def since(self, moment):
+        return self.last > moment or time.monotonic() - self.looked > self.LONG
+
+
+PAUSES = Pauses()
+
+
 class Check:
     def __init__(self, name, arguments, limit, env=None, program=None, folder="rpc-core"):
         self.name, self.arguments, self.limit = name, arguments, limit
         self.env, self.program, self.folder = env or {}, program, folder
 
     def run(self, mutant):
-        """Returns whether the check passed, what it said, and whether the mutant's place was
-        reached."""
+        """Returns whether the check passed, what it said, whether the mutant's place was
+        reached, and all that it printed."""
+        while True:
+            began = time.monotonic()
+            found = self.run_once(mutant)
+            if found[0] or not PAUSES.since(began):
+                return found
+
+    def run_once(self, mutant):
         env = dict(os.environ, RUST_BACKTRACE="0", **self.env)
         env.pop("MUTANT", None)
         if mutant:
@@ -270,20 +303,80 @@ class Result:
     """What the checks said of a mutant, and which of them noticed it."""
 
     def __init__(self, mutant):
-        self.mutant, self.noticed, self.cells = mutant, [], {}
+        self.mutant, self.cells = mutant, {}
+
+    def noticed(self):
+        quiet = ("", "survives", "not reached")
+        return [name for name in NAMES if self.cells.get(name, "") not in quiet]
 
     def row(self, checks):
-        said = " | ".join(self.cells.get(check.name, "") for check in checks)
+        said = " | ".join(self.cells.get(name, "") for name in checks)
         return f"| `{self.mutant.name}` | {self.mutant.what} | {said} |"
 
 
-def put_into_page(text):
-    """Writes the table into the page, between the lines that say so."""
+# What the checks are called in the table.
+NAMES = {"tests": "tests of the core", "walk": "walks in moods", "models": "models"}
+
+
+def headed(checks):
+    head = "| mutant | what is wrong | " + " | ".join(NAMES[name] for name in checks) + " |"
+    return head + "\n" + "|---" * (2 + len(checks)) + "|"
+
+
+def summary(results, checks, walks):
+    noticed = [result.noticed() for result in results]
+    counts = ", ".join(
+        f"{sum(name in names for names in noticed)} by {NAMES[name]}" for name in checks
+    )
+    return (
+        f"{sum(map(bool, noticed))} of {len(results)} mutants are noticed: {counts}."
+        f" Of the walks in moods, {walks} were made for each at most."
+    )
+
+
+def parts_of(page):
+    """What a page has before the table, in its place, and behind it."""
     begin, end = "<!-- mutants: begin -->\n", "<!-- mutants: end -->\n"
-    page = PAGE.read_text()
-    before, rest = page.split(begin)
-    _, after = rest.split(end)
-    PAGE.write_text(before + begin + "\n" + text + "\n" + end + after)
+    before, rest = page.read_text().split(begin)
+    table, after = rest.split(end)
+    return before + begin, table, end + after
+
+
+def rows_of(page):
+    """The cells behind the name of each mutant in the page's table."""
+    found = {}
+    for line in parts_of(page)[1].splitlines():
+        if row := re.fullmatch(r"\| `(\S+)` \| (.*) \|", line):
+            found[row.group(1)] = row.group(2).split(" | ")
+    return found
+
+
+def put_into_page(page, text):
+    """Writes the table into the page, between the lines that say so."""
+    before, _, after = parts_of(page)
+    page.write_text(f"{before}\n{text}\n{after}")
+
+
+def write(results, walks):
+    """Puts the results into the page, whose other rows stay."""
+    known = rows_of(PAGE)
+    found = {result.mutant.name: result for result in results}
+    merged = []
+    for mutant in MUTANTS:
+        result = Result(mutant)
+        result.cells.update(zip(NAMES, known.get(mutant.name, ["", ""])[1:]))
+        if mutant.name in found:
+            result.cells.update(found[mutant.name].cells)
+        if any(result.cells.values()):
+            merged.append(result)
+    rows = "\n".join(result.row(NAMES) for result in merged)
+    none = "\n".join(f"| `{m.name}` | {m.what} | {why} |" for m, why in EQUIVALENT)
+    put_into_page(
+        PAGE,
+        f"{summary(merged, NAMES, walks)}\n\n{headed(NAMES)}\n{rows}\n\n"
+        f"These change nothing that could be seen:\n\n"
+        f"| change | what is done | why that is no mistake |\n|---|---|---|\n{none}\n",
+    )
 
 
 def main():
@@ -327,36 +420,21 @@ def main():
                 before = [passed, ("survives" if reached else "not reached") if passed else said]
                 known.put(check, mutant, before)
             passed, result.cells[check.name] = before
-            if not passed:
-                result.noticed.append(check.name)
-                if not options.every:
-                    break
+            if not passed and not options.every:
+                break
         return result
 
-    names = {"tests": "tests of the core", "walk": "walks in moods", "models": "models"}
-    head = "| mutant | what is wrong | " + " | ".join(names[check.name] for check in run) + " |"
-    head += "\n" + "|---" * (2 + len(run)) + "|"
-    print("\n" + head, flush=True)
+    ran = [check.name for check in run]
+    print("\n" + headed(ran), flush=True)
     results = []
     with ThreadPoolExecutor(options.jobs) as pool:
         for result in pool.map(one, chosen):
-            print(result.row(run), flush=True)
+            print(result.row(ran), flush=True)
             results.append(result)
-    survivors = [result.mutant.name for result in results if not result.noticed]
-    counts = {check.name: sum(check.name in r.noticed for r in results) for check in run}
-    noticed = ", ".join(f"{count} by {names[name]}" for name, count in counts.items())
-    summary = (
-        f"{len(chosen) - len(survivors)} of {len(chosen)} mutants are noticed: {noticed}."
-        f" Of the walks in moods, {options.walks} were made for each at most."
-    )
-    print("\n" + summary)
+    print("\n" + summary(results, ran, options.walks))
     if options.write:
-        rows = "\n".join(result.row(run) for result in results)
-        none = "\n".join(f"| `{m.name}` | {m.what} | {why} |" for m, why in EQUIVALENT)
-        put_into_page(
-            f"{summary}\n\n{head}\n{rows}\n\nThese change nothing that could be seen:\n\n"
-            f"| change | what is done | why that is no mistake |\n|---|---|---|\n{none}\n"
-        )
+        write(results, options.walks)
+    survivors = [result.mutant.name for result in results if not result.noticed()]
     if survivors:
         sys.exit("not noticed: " + ", ".join(survivors))
 

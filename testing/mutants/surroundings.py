@@ -5,15 +5,18 @@ program `capnp-threads`.
 
     testing/mutants/surroundings.py            everything; fails if a mutant survives
     testing/mutants/surroundings.py --check    only whether each mutant still has its place
-    testing/mutants/surroundings.py NAME...    these mutants only
+    testing/mutants/surroundings.py NAME...    these mutants, or those of a feature, only
+    testing/mutants/surroundings.py --write    notes in surroundings.md what was found, and when
+    testing/mutants/surroundings.py --last 50  the last ones of this file only
+    testing/mutants/surroundings.py --unknown  those only of which surroundings.md says nothing
 
 It works as `run.py` does, whose comment tells how. Each mutant names the tests that are tried
 first; those that survive them meet all tests of the five programs.
 """
 
 import argparse
-import os
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +26,8 @@ import run  # noqa: E402
 
 CORE = "rpc-core/src/"
 CLI = "rpc-cli/src/"
+
+PAGE = Path(__file__).parent / "surroundings.md"
 
 # The packages whose code has mutants, by folder.
 LIBRARIES = [CORE + "lib.rs", "src/lib.rs", CLI + "lib.rs"]
@@ -1440,12 +1445,28 @@ def built(wanted):
     return programs
 
 
+def write(found):
+    """Notes what was found in the page, whose other rows stay."""
+    known = run.rows_of(PAGE)
+    known.update(found)
+    rows = [
+        f"| `{m.name}` | {m.feature} | {m.what} | {' | '.join(known[m.name][-2:])} |"
+        for m in MUTANTS
+        if m.name in known
+    ]
+    head = "| mutant | feature | what is wrong | noticed by | when |\n|---|---|---|---|---|"
+    run.put_into_page(PAGE, "\n".join([head, *rows, ""]))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--limit", type=int, default=180, help="seconds that a check may take")
     parser.add_argument("--jobs", type=int, default=2, help="mutants at a time")
+    parser.add_argument("--last", type=int, help="only so many of the last mutants")
+    parser.add_argument("--unknown", action="store_true", help="only those not in the page")
+    parser.add_argument("--write", action="store_true", help="note in the page what was found")
     parser.add_argument("--whole", action="store_true", help="survivors meet all tests")
     options = parser.parse_args()
 
@@ -1454,6 +1475,14 @@ def main():
         print(f"{len(MUTANTS)} mutants have their places")
         return
     chosen = [m for m in MUTANTS if not options.names or m.name in options.names or m.feature in options.names]
+    unknown = set(options.names) - {m.name for m in chosen} - {m.feature for m in chosen}
+    if unknown:
+        sys.exit(f"no such mutants: {', '.join(sorted(unknown))}")
+    if options.last:
+        chosen = chosen[-options.last :]
+    if options.unknown:
+        known = run.rows_of(PAGE)
+        chosen = [m for m in chosen if m.name not in known]
     wanted = {test.split(":")[0] for m in chosen for test in m.tests}
     programs = built([name for name in PROGRAMS if name in wanted])
 
@@ -1487,6 +1516,8 @@ def main():
     with ThreadPoolExecutor(options.jobs) as pool:
         for mutant, said, caught in pool.map(one, chosen):
             print(f"| {mutant.feature} | `{mutant.name}` | {mutant.what} | {said} |", flush=True)
+            if options.write:
+                write({mutant.name: [said, time.strftime("%Y-%m-%d")]})
             if not caught:
                 survivors.append(mutant.name)
     print(f"\n{len(chosen) - len(survivors)} of {len(chosen)} mutants are noticed")
