@@ -2,8 +2,10 @@
 
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use capnp_threads_core::interceptors::{InterceptedCall, Verdict, delay};
+use capnp_threads_core::interceptors::{InterceptedCall, Interceptors, Verdict, delay, intercept};
+use capnp_threads_core::typed::TypedFulfiller;
 use capnp_threads_core::{Error, ErrorKind, FromClient, Result, Vat, promise_client};
 use rpc_schema::test_capnp::{test_call_order, test_interface, test_more_stuff};
 
@@ -11,7 +13,7 @@ use super::{Site, gate};
 use rpc_tests::support::objects::{
     Interface, Keeper, Order, OrderedReference, Sequence, call_foo, foo, foo_request,
 };
-use rpc_tests::support::{Census, Event, Pair, Watchdog, until};
+use rpc_tests::support::{Census, Event, Pair, Watchdog, Wire, until};
 
 #[test]
 fn a_call_waits_for_its_release_and_later_ones_behind_it() {
@@ -243,16 +245,73 @@ fn a_delay_is_cut_short_by_what_must_be_delivered() {
         Ok(Verdict::Pass)
     };
     let own: test_interface::Client = Vat::new().export(Interface);
-    let (pair, client) =
-        Site::Incoming.pair::<test_more_stuff::Client, _>(interceptor, Caller { own });
+    // The promise becomes known when the first call has come to it, so that this comes back.
+    let waits = Arc::new(Mutex::new(None::<(TypedFulfiller<_>, test_interface::Client)>));
+    let promised = Arc::clone(&waits);
+    let arrives = move |call: &InterceptedCall<'_>| {
+        if call.method().name() == Some("foo")
+            && let Some((fulfiller, theirs)) = promised.lock().unwrap().take()
+        {
+            fulfiller.fulfill(theirs);
+        }
+        Ok(Verdict::Pass)
+    };
+    let pair = Pair::configured(
+        |vat| vat.export::<test_more_stuff::Client, _>(Caller { own }).into_client(),
+        Wire::Memory,
+        |config| config.interceptors(Interceptors::new().incoming(arrives)),
+        |config| config.interceptors(Interceptors::new().incoming(interceptor)),
+    );
+    let client: test_more_stuff::Client = pair.bootstrap();
     let theirs = client.get_held_request().call().unwrap().get().unwrap().get_cap().unwrap();
     let (promise, fulfiller) = promise_client::<test_interface::Client>();
+    *waits.lock().unwrap() = Some((fulfiller, theirs));
     let mut request = client.call_foo_request();
     request.get().set_cap(promise);
     let call = request.send();
-    // The first call comes back, and is delayed, when the promise is known.
-    fulfiller.fulfill(theirs.clone());
     call.wait().unwrap();
-    drop((theirs, client, call, waiting));
+    waiting.try_recv().expect("the first call was delayed");
+    drop((client, call, waiting));
     pair.finish();
+}
+
+/// A call that is over is told to whoever looks on before it leaves the queue in which it
+/// waits; what they let go on finds it there.
+#[test]
+fn a_call_whose_time_is_over_is_not_put_to_interceptors_by_what_its_end_lets_go_on() {
+    let _watchdog = Watchdog::start();
+    let mut time = Duration::from_millis(1);
+    while !waited_until_its_time_was_over(time) {
+        time *= 2;
+    }
+}
+
+/// Lets a call wait behind a delayed one, which goes on when the other's time is over. Returns
+/// whether it waited by then.
+fn waited_until_its_time_was_over(time: Duration) -> bool {
+    let (gate, releases) = gate("foo");
+    let delaying = intercept(&Vat::new().export::<test_interface::Client, _>(Interface), gate);
+    let first = foo_request(&delaying).send();
+    let release = Mutex::new(Some(releases.recv().unwrap()));
+    let (sent, (tell, told)) = (Event::new(), channel());
+    let waits = sent.clone();
+    let looking_on = intercept(&delaying, move |call: &InterceptedCall<'_>| {
+        let release = release.lock().unwrap().take().unwrap();
+        let (waits, tell) = (waits.clone(), tell.clone());
+        call.on_answer(move |_| {
+            let waits = waits.is_set();
+            release.pass();
+            tell.send(waits).unwrap();
+        });
+        Ok(Verdict::Pass)
+    });
+    let second = foo_request(&looking_on).send_timeout(time);
+    sent.set();
+    let waited = told.recv().unwrap();
+    first.wait().unwrap();
+    assert!(second.wait().map(drop).unwrap_err().is_timeout());
+    if waited {
+        releases.try_recv().expect_err("nobody wants the second call any more");
+    }
+    waited
 }
