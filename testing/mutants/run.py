@@ -156,12 +156,12 @@ def plant(mutants, libraries, check_only):
             copy.chmod(source.stat().st_mode)
 
 
-def build(package, *options, flags="", target="target"):
+def build(package, *options, flags="", target="target", command=("test", "--no-run")):
     """Builds tests, as `cargo test` does, and returns the programs."""
     env = dict(os.environ, CARGO_INCREMENTAL="0")
     if flags:
         env["RUSTFLAGS"] = flags
-    command = ["cargo", "test", "--no-run", "-p", package, *options]
+    command = ["cargo", *command, "-p", package, *options]
     command += ["--target-dir", str(WORK / target)]
     ran = subprocess.run(command, cwd=TREE, env=env, stderr=subprocess.PIPE, text=True)
     if ran.returncode:
@@ -243,6 +243,8 @@ class Check:
                 failed.append(found.group(1))
                 end()
             if found := re.match(r"test (?!result)(\S+) .*FAILED", line):
+                failed.append(found.group(1).removeprefix("tests::"))
+            if found := re.search(r"(\S+) hangs: it did not end within", line):
                 failed.append(found.group(1).removeprefix("tests::"))
             if line.startswith("test result"):
                 summary = line.strip()

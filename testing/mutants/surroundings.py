@@ -1428,10 +1428,10 @@ mutant(
 PROGRAMS = {
     "core": ("rpc-core", "capnp-threads-core", ["--lib", "--features", "metrics"]),
     "facade": (".", "capnp-threads", ["--lib"]),
-    "programs": (".", "capnp-threads", ["--test", "programs", "--examples"]),
+    "programs": (".", "capnp-threads", ["--test", "programs"]),
     "runtime": ("rpc-tests", "rpc-tests", ["--test", "runtime"]),
     "interop": ("rpc-tests", "rpc-tests", ["--test", "interop"]),
-    "tools": ("rpc-cli", "capnp-threads-cli", ["--test", "tools", "--bin", "capnp-threads"]),
+    "tools": ("rpc-cli", "capnp-threads-cli", ["--test", "tools"]),
     "cli": ("rpc-cli", "capnp-threads-cli", ["--lib"]),
 }
 
@@ -1441,6 +1441,9 @@ def built(wanted):
     for name in wanted:
         folder, package, options = PROGRAMS[name]
         found = run.build(package, *options)
+        if name == "programs":
+            # They run the examples, which are built for a package's tests only if all are.
+            run.build(package, "--examples", command=("build",))
         programs[name] = (folder, found[0])
     return programs
 
@@ -1463,6 +1466,7 @@ def main():
     parser.add_argument("names", nargs="*")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--limit", type=int, default=180, help="seconds that a check may take")
+    parser.add_argument("--hang", type=int, default=30, help="seconds that one test may take")
     parser.add_argument("--jobs", type=int, default=2, help="mutants at a time")
     parser.add_argument("--last", type=int, help="only so many of the last mutants")
     parser.add_argument("--unknown", action="store_true", help="only those not in the page")
@@ -1490,7 +1494,8 @@ def main():
         name, _, tests = test.partition(":")
         folder, program = programs[name]
         arguments = [tests] if tests else []
-        return run.Check(test, [*arguments, "--test-threads=2"], options.limit, None, program, folder)
+        env = {"WATCHDOG_SECONDS": str(options.hang)}
+        return run.Check(test, [*arguments, "--test-threads=2"], options.limit, env, program, folder)
 
     known = sorted({test for m in chosen for test in m.tests})
     for test in known:
