@@ -93,6 +93,25 @@ fn a_writer_is_told_that_its_reader_is_gone() {
     assert!(ending.wait().map(drop).unwrap_err().reason().contains("nobody reads"));
 }
 
+/// Each for itself: any later write fails, too, and would hide what became of an earlier one.
+#[test]
+fn what_nobody_has_read_and_what_comes_afterwards_is_not_taken() {
+    let _watchdog = Watchdog::start();
+    let (stream, mut reader, _connections) = remote(ConnConfig::new());
+    let mut writer = ByteWriter::new(stream);
+    writer.write_all(&[1; 1000]).unwrap();
+    reader.read_exact(&mut [0; 500]).unwrap();
+    drop(reader);
+    assert!(writer.flush().is_err(), "half of it was read");
+
+    let (stream, reader, _connections) = remote(ConnConfig::new());
+    let mut writer = ByteWriter::new(stream);
+    drop(reader);
+    // That nobody reads it may not be known yet.
+    let _ = writer.write_all(&[1; 1000]);
+    assert!(writer.flush().is_err(), "it came when the reader was gone");
+}
+
 #[test]
 fn a_source_that_is_interrupted_is_read_on() {
     let _watchdog = Watchdog::start();

@@ -8,9 +8,11 @@ use capnp_threads::capnp::text;
 use capnp_threads::flow::{FixedWindow, FlowControl};
 use capnp_threads::items::{self, ItemSink, Items, item};
 use capnp_threads::transport::unix;
-use capnp_threads::{Client, ConnConfig, Connection, Error, ErrorKind, FromClient, Result, Vat};
+use capnp_threads::{
+    Client, ConnConfig, Connection, Error, ErrorKind, FromClient, Result, Vat, promise_client,
+};
 use rpc_schema::greeter_capnp::guest;
-use rpc_tests::support::Watchdog;
+use rpc_tests::support::{Watchdog, until};
 
 type Numbers = Items<text::Owned>;
 type Sink = ItemSink<text::Owned>;
@@ -75,6 +77,51 @@ fn an_iterator_is_not_asked_for_more_than_is_wanted() {
             assert_eq!(pulled.next().unwrap().unwrap(), taken);
         }
     }
+}
+
+#[test]
+fn items_are_made_ahead_of_whoever_works_on_those_before() {
+    let _watchdog = Watchdog::start();
+    let made = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&made);
+    let (numbers, _connections) = serve((0..).map(move |n| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        Ok(n)
+    }));
+    let mut pulled = items::pull(numbers, read).ahead(3);
+    assert_eq!(pulled.next().unwrap().unwrap(), 0);
+    until("the next ones to be made", || made.load(Ordering::SeqCst) == 3);
+}
+
+#[test]
+fn whoever_asks_for_none_or_for_all_items_gets_one_or_some() {
+    let _watchdog = Watchdog::start();
+    let (numbers, _connections) = serve((0..6000).map(Ok));
+    for (most, expected) in [(0, 1), (u32::MAX, 4096), (1, 1)] {
+        let mut request = numbers.next_request();
+        request.get().set_most(most);
+        let response = request.call().unwrap();
+        assert_eq!(response.get().unwrap().get_items().unwrap().len(), expected, "{most}");
+    }
+}
+
+#[test]
+fn an_iterator_that_waits_is_interrupted_when_nobody_wants_its_items() {
+    let _watchdog = Watchdog::start();
+    let (never, _fulfiller) = promise_client::<guest::Client>();
+    let (enter, entered) = mpsc::channel();
+    let (tell, told) = mpsc::channel();
+    let (numbers, _connections) = serve(std::iter::from_fn(move || {
+        enter.send(()).unwrap();
+        tell.send(never.as_client().resolve()).unwrap();
+        None
+    }));
+    let mut request = numbers.next_request();
+    request.get().set_most(1);
+    let call = request.send();
+    entered.recv().unwrap();
+    drop(call);
+    assert!(told.recv().unwrap().unwrap_err().is_cancellation());
 }
 
 #[test]
@@ -230,6 +277,14 @@ fn a_reader_that_cannot_read_an_item_ends_the_stream() {
     assert!(received.next().is_none());
     // It is told the reader's error, or that nobody reads the items behind.
     sending.join().unwrap().unwrap_err();
+
+    let (sink, mut received, _connections) = receive(ConnConfig::new());
+    let mut request = sink.push_request();
+    request.get().init_item().set_value("one").unwrap();
+    request.send().unwrap();
+    received.next().unwrap().unwrap_err();
+    let error = sink.as_client().finish_stream().unwrap_err();
+    assert!(error.reason().contains("no number"), "{error}");
 }
 
 #[test]

@@ -1,14 +1,14 @@
 //! Servers that begin with one call and end with one, in this process and in others.
 
-use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::io::{self, BufRead, BufReader};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use capnp_threads::health::{self, Health};
 use capnp_threads::serving::{Running, Server};
@@ -202,6 +202,42 @@ fn a_watcher_is_told_the_state_at_once_and_the_latest_one_when_it_has_answered()
     assert!(!serving && reason.contains("shutting down"), "{reason}");
     drop((watch, answer));
     server.join().unwrap();
+}
+
+/// It drains when its watchers have answered, or a second later.
+#[test]
+fn a_server_that_ends_lets_nobody_in_while_a_watcher_is_slow() {
+    let _watchdog = Watchdog::start();
+    // On a busy machine the second may be over before anything has happened.
+    assert!((0..10).any(|_| closes_before_it_drains()));
+}
+
+/// Ends a server whose watcher does not answer. Returns whether nobody is let in before the
+/// server gives the watcher up.
+fn closes_before_it_drains() -> bool {
+    let state = Health::new();
+    let (server, connection) = start(&Greeter::default(), |server| server.health(&state));
+    let (told, states) = mpsc::channel();
+    let (answer, answers) = mpsc::channel();
+    let watcher = Watcher { told: Mutex::new(told), answer: Mutex::new(answers) };
+    let mut request = health::of(&connection).watch_request();
+    request.get().set_watcher(Vat::global().export(watcher));
+    let watch = request.call().unwrap().get().unwrap().get_watch().unwrap();
+    states.recv().unwrap();
+    let given_up = Instant::now() + Duration::from_secs(1);
+    server.stop();
+    let address = server.addresses()[0].to_string();
+    let closed = loop {
+        let closed = TcpStream::connect(&address)
+            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+        if closed || Instant::now() >= given_up {
+            break closed && Instant::now() < given_up;
+        }
+        std::thread::yield_now();
+    };
+    drop((watch, answer));
+    server.join().unwrap();
+    closed
 }
 
 #[test]
