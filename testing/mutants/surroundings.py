@@ -45,6 +45,11 @@ class Mutant:
 
 
 MUTANTS = []
+
+# Those that change nothing that could be seen, each with the reason. They are no mistakes, and
+# are not run.
+EQUIVALENT = []
+
 _feature = ("", ())
 
 
@@ -56,6 +61,10 @@ def feature(name, *tests):
 
 def mutant(name, file, what, where, to=""):
     MUTANTS.append(Mutant(name, _feature[0], file, what, where, to, _feature[1]))
+
+
+def equivalent(name, file, what, why, where, to=""):
+    EQUIVALENT.append((Mutant(name, _feature[0], file, what, where, to, _feature[1]), why))
 
 
 # ---- Interceptors
@@ -869,7 +878,7 @@ mutant(
     "self.first.saturating_mul(factor)",
 )
 
-feature("retrying", "runtime:retrying", "core:retry")
+feature("retrying", "runtime:retrying")
 mutant(
     "retry-for-ever",
     RETRY,
@@ -912,15 +921,17 @@ mutant(
     "if <<<next.min(end) != next || end.has_passed()>>> {",
     "false",
 )
-mutant(
+equivalent(
     "retry-cancelled",
     RETRY,
     "a call whose caller was cancelled is made again",
+    "The error of a cancelled wait has the kind `failed`, and such are not tried again. This is a "
+    "second guard.",
     "&& <<<!error.is_cancellation()>>>;",
     "true",
 )
 
-feature("on_disconnect", "runtime:disconnects", "core:disconnect")
+feature("on_disconnect", "runtime:disconnects")
 DISCONNECT = CORE + "cap/disconnect.rs"
 mutant(
     "notice-not-withdrawn",
@@ -980,7 +991,7 @@ mutant(
 
 # ---- Slow consumers
 
-feature("outboxes", "runtime:outboxes", "core:outbox", "programs:notify")
+feature("outboxes", "runtime:outboxes", "programs:notify")
 OUTBOX = CORE + "kinds/outbox.rs"
 mutant(
     "outbox-drops-the-newest",
@@ -1458,7 +1469,10 @@ def write(found):
         if m.name in known
     ]
     head = "| mutant | feature | what is wrong | noticed by | when |\n|---|---|---|---|---|"
-    run.put_into_page(PAGE, "\n".join([head, *rows, ""]))
+    none = [f"| `{m.name}` | {m.what} | {why} |" for m, why in EQUIVALENT]
+    no_head = "| change | what is done | why that is no mistake |\n|---|---|---|"
+    told = "\nThese change nothing that could be seen:\n"
+    run.put_into_page(PAGE, "\n".join([head, *rows, told, no_head, *none, ""]))
 
 
 def main():
@@ -1474,9 +1488,10 @@ def main():
     parser.add_argument("--whole", action="store_true", help="survivors meet all tests")
     options = parser.parse_args()
 
-    run.plant(MUTANTS, LIBRARIES, options.check)
+    everything = MUTANTS + [mutant for mutant, _ in EQUIVALENT]
+    run.plant(everything, LIBRARIES, options.check)
     if options.check:
-        print(f"{len(MUTANTS)} mutants have their places")
+        print(f"{len(MUTANTS)} mutants have their places, and {len(EQUIVALENT)} that are none")
         return
     chosen = [m for m in MUTANTS if not options.names or m.name in options.names or m.feature in options.names]
     unknown = set(options.names) - {m.name for m in chosen} - {m.feature for m in chosen}
@@ -1502,6 +1517,8 @@ def main():
         passed, said, _, log = check(test, False).run(None)
         if not passed:
             sys.exit(f"{log[-4000:]}\n{test} fails without any mutant: {said}")
+        if " 0 passed" in said:
+            sys.exit(f"{test} names no test")
         print(f"{test} without a mutant: {said}", flush=True)
 
     def one(mutant):

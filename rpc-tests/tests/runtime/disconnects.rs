@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex};
 
 use capnp_threads_core::reconnect::lazy_auto_reconnect;
 use capnp_threads_core::untyped::DisconnectGuard;
+use capnp_threads_core::vat::PoolConfig;
 use capnp_threads_core::{Client, Error, ErrorKind, FromClient, Result, Vat, promise_client};
 use rpc_schema::test_capnp::{test_interface, test_more_stuff};
 
-use rpc_tests::support::objects::{Keeper, answer_foo, call_foo, foo};
-use rpc_tests::support::{Event, LONG, Pair, Watchdog, Wire, until};
+use rpc_tests::support::objects::{Keeper, answer_foo, call_foo, foo, foo_request};
+use rpc_tests::support::{Event, LONG, Pair, Watchdog, Wire, until, vat_with_pool};
 
 type Foo = test_interface::Client;
 
@@ -109,6 +110,26 @@ fn a_notice_that_is_withdrawn_never_comes_and_leaves_nothing_behind() {
     pair.client.close();
     assert_told(&told);
     pair.end();
+}
+
+/// The notice waits for the only worker, which withdraws it.
+#[test]
+fn a_notice_that_is_withdrawn_before_its_closure_runs_never_comes() {
+    let _watchdog = Watchdog::start();
+    let mut pool = PoolConfig::default();
+    (pool.max_workers, pool.callers_run) = (1, false);
+    let vat = vat_with_pool("alone", pool);
+    let (give, take) = mpsc::channel();
+    let client = foo(&vat, move |_, _| {
+        let (guard, told) = watched(&Client::broken(Error::disconnected("gone")));
+        drop(guard);
+        give.send(told).unwrap();
+        Ok(())
+    });
+    foo_request(&client).call().unwrap();
+    assert!(take.recv().unwrap().recv().is_err());
+    drop(client);
+    assert!(vat.shutdown(LONG).unwrap());
 }
 
 #[test]

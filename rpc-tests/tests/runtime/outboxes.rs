@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use capnp_threads_core::outbox::{Outbox, OutboxConfig, WhenFull};
-use capnp_threads_core::reconnect::{CarriedOut, lazy_auto_reconnect};
+use capnp_threads_core::reconnect::{
+    Backoff, CarriedOut, lazy_auto_reconnect, lazy_auto_reconnect_after,
+};
 use capnp_threads_core::typed::DeferredResults;
 use capnp_threads_core::{Client, Error, ErrorKind, FromClient, Result, Vat, promise_client};
 use rpc_schema::test_capnp::test_interface;
@@ -78,8 +80,13 @@ fn a_listener_that_never_answers_costs_its_caller_nothing() {
     assert_eq!((outbox.waiting(), outbox.dropped()), (3, 96));
     assert!(!outbox.finish(Duration::from_millis(1)).unwrap());
     // What is left are the latest.
-    let arrived: Vec<_> = (0..4).map(|_| answer(calls.recv().unwrap())).collect();
-    assert_eq!(arrived, [0, 97, 98, 99]);
+    let arrived: Vec<_> = (0..3).map(|_| answer(calls.recv().unwrap())).collect();
+    assert_eq!(arrived, [0, 97, 98]);
+    // Then nothing waits, but one is under way.
+    let last = calls.recv().unwrap();
+    assert_eq!(outbox.waiting(), 0);
+    assert!(!outbox.finish(Duration::from_millis(1)).unwrap());
+    assert_eq!(answer(last), 99);
     assert!(outbox.finish(LONG).unwrap());
     drop((client, outbox));
     pair.finish();
@@ -190,6 +197,30 @@ fn promises_that_break_and_capabilities_that_come_back() {
     assert!(outbox.finish(LONG).unwrap());
     assert_eq!((outbox.failed(), control.generation()), (1, 2));
     assert_eq!(*told.lock().unwrap(), [0, 1, 2]);
+}
+
+#[test]
+fn a_capability_that_is_connected_anew_keeps_its_outbox_when_a_connection_ends() {
+    let _watchdog = Watchdog::start();
+    let (first, client, calls) = listener();
+    let (second, next, later_calls) = listener();
+    let clients = Mutex::new(vec![next, client]);
+    let (client, _control) = lazy_auto_reconnect_after(Backoff::NONE, move || {
+        let next = clients.lock().unwrap().pop();
+        next.ok_or_else(|| Error::failed("there is no third one"))
+    });
+    let outbox = Outbox::new(&client, config(WhenFull::DropOldest, 10, 1));
+    post(&client, &outbox, 0).unwrap();
+    let (_, _never) = calls.recv().unwrap();
+    first.server.close();
+    assert!(outbox.finish(LONG).unwrap());
+    post(&client, &outbox, 1).unwrap();
+    assert_eq!(answer(later_calls.recv().unwrap()), 1);
+    assert!(outbox.finish(LONG).unwrap());
+    assert_eq!((outbox.failed(), outbox.failure()), (1, None));
+    drop((client, outbox));
+    first.end();
+    second.end();
 }
 
 #[test]
