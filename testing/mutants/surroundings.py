@@ -371,10 +371,12 @@ mutant(
     "if <<<gone.is_none()>>> { self.end_one(); }",
     "true",
 )
-mutant(
+equivalent(
     "concurrency-overtakes",
     CONCURRENCY,
     "a call passes those that wait",
+    "While calls wait, as many are under way as may be: one that ends lets the first that waits "
+    "go on under the same lock. This is a second guard.",
     "if state.under_way < self.limit && <<<state.waiting.is_empty()>>> {",
     "true",
 )
@@ -1355,10 +1357,11 @@ mutant(
 )
 mutant("tap-loud", TAP, "--quiet prints", "if <<<!self.quiet>>> {", "true")
 mutant("tap-without-end", TAP, "the end of a stream is not handed on", "return Ok(<<<writer.finish()>>>);", "Ok(())")
-mutant(
+equivalent(
     "tap-unreached-server",
     TAP,
     "a client waits for a server that was not reached",
+    "What leads to the client is dropped there, which closes the connection. This is a second guard.",
     "<<<client.control.shutdown();>>> return Err(failure);",
 )
 mutant(

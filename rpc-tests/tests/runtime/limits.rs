@@ -151,6 +151,7 @@ fn a_thread_waits_while_too_much_is_queued_for_a_peer_that_does_not_read() {
         }
         calls
     });
+    until("no room to be left", || connection.snapshot().queued_bytes >= 1 << 20);
     let queued = connection.snapshot().queued_bytes;
     assert!(queued < 4 << 20, "{queued}");
     // Once the peer reads it goes on.

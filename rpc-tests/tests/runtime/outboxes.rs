@@ -13,7 +13,7 @@ use capnp_threads_core::{Client, Error, ErrorKind, FromClient, Result, Vat, prom
 use rpc_schema::test_capnp::test_interface;
 
 use rpc_tests::support::objects::{answer_foo, foo, foo_request};
-use rpc_tests::support::{LONG, Pair, Watchdog, threads_named, until};
+use rpc_tests::support::{LONG, Pair, Watchdog, threads_named, until, vat};
 
 type Foo = test_interface::Client;
 type Deferred = DeferredResults<test_interface::foo_results::Owned>;
@@ -209,17 +209,27 @@ fn a_capability_that_is_connected_anew_keeps_its_outbox_when_a_connection_ends()
         let next = clients.lock().unwrap().pop();
         next.ok_or_else(|| Error::failed("there is no third one"))
     });
-    let outbox = Outbox::new(&client, config(WhenFull::DropOldest, 10, 1));
-    post(&client, &outbox, 0).unwrap();
-    let (_, _never) = calls.recv().unwrap();
-    first.server.close();
-    assert!(outbox.finish(LONG).unwrap());
+    let call = foo_request(&client).send();
+    answer(calls.recv().unwrap());
+    call.wait().unwrap();
+    // The outbox is told of the end by a worker of this vat.
+    let vat = vat("outbox");
+    let (give, made) = mpsc::channel();
+    let own = client.clone();
+    let maker = foo(&vat, move |_, _| {
+        give.send(Outbox::new(&own, config(WhenFull::DropOldest, 10, 1))).unwrap();
+        Ok(())
+    });
+    foo_request(&maker).call().unwrap();
+    let outbox = made.recv().unwrap();
+    first.end();
     post(&client, &outbox, 1).unwrap();
     assert_eq!(answer(later_calls.recv().unwrap()), 1);
     assert!(outbox.finish(LONG).unwrap());
-    assert_eq!((outbox.failed(), outbox.failure()), (1, None));
-    drop((client, outbox));
-    first.end();
+    drop(maker);
+    assert!(vat.shutdown(LONG).unwrap());
+    assert_eq!((outbox.failed(), outbox.failure()), (0, None));
+    drop((client, call, outbox));
     second.end();
 }
 

@@ -83,6 +83,7 @@ fn a_vat_counts_its_workers_and_what_waits_for_them() {
     let waiting = foo_request(&FromClient::from_client(other.into_client())).send();
     let seen = server.snapshot();
     assert_eq!((seen.workers, seen.idle_workers, seen.waiting_jobs), (1, 0, 1), "{seen:?}");
+    assert!(seen.connections[0].tables.answers >= 1, "{seen:?}");
     drop(go_on);
     call.wait().unwrap();
     waiting.wait().unwrap();

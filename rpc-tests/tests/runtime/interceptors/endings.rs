@@ -1,9 +1,10 @@
 //! How observers learn that a call is over.
 
 use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
-use capnp_threads_core::interceptors::{InterceptedCall, Interceptor, Verdict};
-use capnp_threads_core::untyped::Ending;
+use capnp_threads_core::interceptors::{InterceptedCall, Interceptor, Verdict, intercept};
+use capnp_threads_core::untyped::{Ending, Payload};
 use capnp_threads_core::{Concurrency, Error, ErrorKind, FromClient, Vat};
 use rpc_schema::test_capnp::{test_interface, test_tail_callee, test_tail_caller};
 
@@ -35,6 +36,12 @@ fn an_interceptor_learns_of_results_and_errors() {
         let ending = endings.recv().unwrap();
         let Ending::Returned(results) = ending else { panic!("{site:?}: {ending:?}") };
         assert!(results.size_in_words() > 0, "{site:?}");
+        if matches!(site, Site::Reference | Site::Outgoing) {
+            let reader = results.open();
+            let content = Payload::content(&reader).unwrap();
+            let returned: test_interface::foo_results::Reader<'_> = content.get_as().unwrap();
+            assert_eq!(returned.get_x().unwrap(), "foo", "{site:?}");
+        }
         client.foo_request().call().map(drop).unwrap_err();
         let ending = endings.recv().unwrap();
         let Ending::Failed(error) = ending else { panic!("{site:?}: {ending:?}") };
@@ -76,6 +83,30 @@ fn an_interceptor_learns_of_a_cancellation_when_the_method_has_ended() {
         drop(client);
         pair.finish();
     }
+}
+
+/// The caller gives it up, but has not lost interest: whether it was sent to a peer or not.
+#[test]
+fn an_interceptor_learns_that_the_time_of_a_call_was_over() {
+    let _watchdog = Watchdog::start();
+    let method = |_: test_interface::FooParams, results: test_interface::FooResults| {
+        until("the cancellation", || results.is_cancelled());
+        Ok(())
+    };
+    let (observe, endings) = observer();
+    let vat = Vat::new();
+    let local: test_interface::Client = intercept(&vat.export(Foo::new(method)), observe);
+    let (observe, endings_there) = observer();
+    let (pair, client) =
+        Site::Reference.pair::<test_interface::Client, _>(observe, Foo::new(method));
+    for (client, endings) in [(local, endings), (client, endings_there)] {
+        let call = foo_request(&client).send_timeout(Duration::from_millis(1));
+        let ending = endings.recv().unwrap();
+        let Ending::Failed(error) = ending else { panic!("{ending:?}") };
+        assert!(error.is_timeout(), "{error}");
+        drop(call);
+    }
+    pair.finish();
 }
 
 #[test]
