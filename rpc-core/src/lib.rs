@@ -146,6 +146,9 @@ pub use wire::print as describe;
 /// The structs of the protocol's messages, for this project's tools.
 #[doc(hidden)]
 pub use wire::rpc_capnp;
+/// For the threads of the crates on top of this one.
+#[doc(hidden)]
+pub use work::home::OwnThread;
 
 /// Workers, connections and who may make them, and threads that end with them.
 pub mod vat {

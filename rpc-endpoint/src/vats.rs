@@ -31,7 +31,7 @@ use std::time::Duration;
 use capnp_threads_core::log::tell;
 use capnp_threads_core::network::{Accepted, Introductions, Reached, VatNetwork};
 use capnp_threads_core::transport::{Identity, PeerDescription, Transport};
-use capnp_threads_core::{Error, Result};
+use capnp_threads_core::{Error, OwnThread, Result};
 use capnp_threads_transport::fork::Owner;
 use capnp_threads_transport::introducing::Introduce;
 use parking_lot::{Condvar, Mutex};
@@ -93,7 +93,7 @@ const MAX_REMEMBERED: usize = 4096;
 pub struct EndpointNetwork {
     shared: Arc<Shared>,
     introduce: Introduce,
-    dispatcher: Option<JoinHandle<()>>,
+    dispatcher: Option<OwnThread<JoinHandle<()>>>,
     /// What it made for itself; closed last.
     network: Option<Network>,
 }
@@ -205,7 +205,12 @@ impl EndpointNetwork {
             .name("endpoint-vats".into())
             .spawn(move || receiving.receive_events())?;
         let introduce = Introduce::OnThisMachine;
-        Ok(EndpointNetwork { shared, introduce, dispatcher: Some(dispatcher), network: None })
+        Ok(EndpointNetwork {
+            shared,
+            introduce,
+            dispatcher: Some(OwnThread::new(dispatcher)),
+            network: None,
+        })
     }
 
     /// Sets where vats without keys may be introduced to each other, by secrets
@@ -323,7 +328,7 @@ impl Drop for EndpointNetwork {
             return;
         }
         self.shared.endpoint.close();
-        if let Some(dispatcher) = self.dispatcher.take()
+        if let Some(dispatcher) = self.dispatcher.take().and_then(OwnThread::take)
             && dispatcher.join().is_err()
         {
             tell!(ERROR, "the thread that receives an endpoint's events panicked");

@@ -29,6 +29,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use capnp_threads_core::OwnThread;
 use capnp_threads_core::network::Listen;
 use capnp_threads_core::offer::ObjectId;
 use capnp_threads_core::vat::AcceptLimits;
@@ -337,7 +338,7 @@ impl Server {
         let conductor = self.open()?;
         let events = conductor.send.clone();
         let thread = spawn("rpc-server", move || conductor.conduct())?;
-        Ok(Running { addresses, events, thread: Some(thread) })
+        Ok(Running { addresses, events, thread })
     }
 
     /// Starts the threads that accept.
@@ -435,7 +436,7 @@ struct Conductor {
     /// Keeps the channel open, too.
     send: Sender<Event>,
     closers: Vec<Box<dyn Fn() + Send + Sync>>,
-    acceptors: Vec<JoinHandle<()>>,
+    acceptors: Vec<OwnThread<JoinHandle<()>>>,
     drain_for: Duration,
     health: Option<Health>,
     supervisor: Supervisor,
@@ -533,9 +534,9 @@ impl Conductor {
             }
         };
         // None of these threads has anything left to do.
-        let _ = draining.map(JoinHandle::join);
-        for acceptor in self.acceptors.drain(..) {
-            let _ = acceptor.join();
+        let threads = self.acceptors.drain(..).chain(draining.ok());
+        for handle in threads.filter_map(OwnThread::take) {
+            let _ = handle.join();
         }
         if self.own_vat {
             let left = end.map_or(END_FOR, |end| end.saturating_duration_since(Instant::now()));
@@ -563,7 +564,7 @@ impl Drop for Conductor {
 pub struct Running {
     addresses: Vec<Address>,
     events: Sender<Event>,
-    thread: Option<JoinHandle<Result<bool>>>,
+    thread: OwnThread<JoinHandle<Result<bool>>>,
 }
 
 impl Running {
@@ -593,12 +594,14 @@ impl Running {
     /// answered.
     ///
     /// # Errors
-    /// As [`Server::run`].
-    pub fn join(mut self) -> Result<bool> {
-        match self.thread.take().map(JoinHandle::join) {
-            Some(Ok(ended)) => ended,
-            Some(Err(_)) | None => Err(Error::failed("the thread of the server panicked")),
-        }
+    /// As [`Server::run`]; and `failed` in a child that was forked since the server started.
+    pub fn join(self) -> Result<bool> {
+        let Some(thread) = self.thread.take() else {
+            return Err(Error::failed(
+                "this process was forked from that of the server, whose threads are only there",
+            ));
+        };
+        thread.join().unwrap_or_else(|_| Err(Error::failed("the thread of the server panicked")))
     }
 }
 
@@ -633,9 +636,9 @@ impl fmt::Debug for Stopper {
 fn spawn<R: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> R + Send + 'static,
-) -> Result<JoinHandle<R>> {
+) -> Result<OwnThread<JoinHandle<R>>> {
     let thread = thread::Builder::new().name(name.into()).spawn(work);
-    thread.map_err(|error| {
+    thread.map(OwnThread::new).map_err(|error| {
         Error::overloaded(format!("the thread {name} could not be started: {error}"))
     })
 }

@@ -61,6 +61,7 @@ use crate::transport::{FrameLimits, PeerDescription, Transport, TransportControl
 use crate::wire;
 use crate::work::event::Event;
 use crate::work::executor::Executor;
+use crate::work::home::OwnThread;
 use crate::work::origin::Introduction;
 use crate::work::pool::Pool;
 use crate::work::role::{self, Role};
@@ -137,7 +138,7 @@ pub(super) struct Shared {
     /// Set when the connection is over and its threads are joined, all but the
     /// coordinator.
     closed: Event,
-    coordinator: Mutex<Option<JoinHandle<()>>>,
+    coordinator: Mutex<Option<OwnThread<JoinHandle<()>>>>,
     /// What to do at the end; `None` once the connection has ended.
     at_end: Mutex<Option<Vec<AtEnd>>>,
 }
@@ -478,7 +479,7 @@ impl Shared {
             return false;
         }
         let coordinator = self.coordinator.lock().take();
-        if let Some(coordinator) = coordinator {
+        if let Some(coordinator) = coordinator.and_then(OwnThread::take) {
             // The coordinator has nothing left to do. A panic of its thread must not
             // become a panic of this one.
             let _ = coordinator.join();
@@ -713,12 +714,13 @@ pub(super) fn spawn(
     name: String,
     role: Role,
     work: impl FnOnce() + Send + 'static,
-) -> Result<JoinHandle<()>> {
+) -> Result<OwnThread<JoinHandle<()>>> {
     let in_role = move || {
         role::assume(role);
         work();
     };
-    std::thread::Builder::new().name(name).spawn(in_role).map_err(|error| {
+    let started = std::thread::Builder::new().name(name).spawn(in_role);
+    started.map(OwnThread::new).map_err(|error| {
         Error::overloaded(format!("no thread could be started for a connection: {error}"))
     })
 }

@@ -15,6 +15,7 @@ use crate::memory::GiveBack;
 use crate::panics;
 use crate::sync::Mutex;
 use crate::work::executor::{Executor, Job};
+use crate::work::home::OwnThread;
 use crate::work::waiting::{self, Waiters};
 
 /// Starts threads that end with a connection, or with the owner of an
@@ -50,7 +51,7 @@ const KEPT: usize = 16;
 struct State {
     phase: Phase,
     running: usize,
-    handles: Vec<JoinHandle<()>>,
+    handles: Vec<OwnThread<JoinHandle<()>>>,
     waiters: Waiters,
 }
 
@@ -70,7 +71,7 @@ impl State {
 
     /// A handle keeps memory of its thread, and most are never joined.
     fn forget_finished(&mut self) {
-        self.handles.retain(|handle| !handle.is_finished());
+        self.handles.retain(|thread| thread.get().is_some_and(|handle| !handle.is_finished()));
         self.handles.give_back(KEPT);
     }
 }
@@ -142,7 +143,7 @@ impl Supervisor {
             .map_err(|error| Error::overloaded(format!("no thread could be started: {error}")))?;
         state.running += 1;
         state.forget_finished();
-        state.handles.push(handle);
+        state.handles.push(OwnThread::new(handle));
         Ok(())
     }
 
@@ -165,12 +166,14 @@ impl Supervisor {
     pub(crate) fn join(&self, deadline: Deadline) -> bool {
         let current = std::thread::current().id();
         let handles = self.shared.wait(deadline, |state| {
-            let is_own = |handle: &JoinHandle<()>| handle.thread().id() == current;
+            let is_own = |thread: &OwnThread<JoinHandle<()>>| {
+                thread.get().is_some_and(|handle| handle.thread().id() == current)
+            };
             let own = usize::from(state.handles.iter().any(is_own));
             (state.running <= own).then(|| std::mem::take(&mut state.handles))
         });
         let Some(handles) = handles else { return false };
-        for handle in handles {
+        for handle in handles.into_iter().filter_map(OwnThread::take) {
             if handle.thread().id() != current && handle.join().is_err() {
                 tell!(ERROR, "a supervised thread panicked");
             }

@@ -3,6 +3,8 @@
 //! A child that was forked has a copy of everything, but none of the threads that would do
 //! the work. Without a check it would wait for them for ever.
 
+use std::mem;
+
 use crate::error::{Error, Result};
 use crate::process;
 
@@ -45,8 +47,55 @@ impl Home {
     }
 }
 
+/// The handle of a thread that was started in this process.
+///
+/// In a child that was forked there is no such thread. The system may have given its stack, and
+/// with that its name, to a thread of the child, and would take what is done with the handle
+/// for meant for that one: even a handle that is only dropped lets go of a thread, and the
+/// child could not wait for its own any more. So in a child this handle is forgotten.
+#[derive(Debug)]
+pub struct OwnThread<H> {
+    /// Taken when this is joined or dropped.
+    handle: Option<H>,
+    home: Home,
+}
+
+impl<H> OwnThread<H> {
+    /// Of a thread that this process has just started.
+    pub fn new(handle: H) -> Self {
+        OwnThread { handle: Some(handle), home: Home::here() }
+    }
+
+    /// The handle, unless this process was forked from that of the thread.
+    pub fn get(&self) -> Option<&H> {
+        self.handle.as_ref().filter(|_| self.home.is_here())
+    }
+
+    /// As [`get`](Self::get), for good.
+    pub fn take(mut self) -> Option<H> {
+        self.taken()
+    }
+
+    fn taken(&mut self) -> Option<H> {
+        let handle = self.handle.take();
+        if self.home.is_here() {
+            return handle;
+        }
+        mem::forget(handle);
+        None
+    }
+}
+
+impl<H> Drop for OwnThread<H> {
+    fn drop(&mut self) {
+        drop(self.taken());
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+
     use super::*;
 
     #[test]
@@ -55,5 +104,20 @@ mod tests {
         let parent = Home { process: process::id() + 1 };
         let told = parent.check().err().map(|error| error.reason().to_owned());
         assert!(told.is_some_and(|told| told.contains("was forked")));
+    }
+
+    #[test]
+    fn the_handle_of_another_processs_thread_is_neither_used_nor_dropped() {
+        let handle = Rc::new(());
+        let own = || OwnThread::new(Rc::clone(&handle));
+        let another = || {
+            let mut thread = own();
+            thread.home.process += 1;
+            thread
+        };
+        assert!(own().get().is_some() && own().take().is_some());
+        assert_eq!(Rc::strong_count(&handle), 1);
+        assert!(another().get().is_none() && another().take().is_none());
+        assert_eq!(Rc::strong_count(&handle), 3);
     }
 }

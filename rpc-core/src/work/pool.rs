@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use super::executor::{Executor, Job, Refused};
 use super::hands::{self, Free, Idle, PoolId, Readers};
-use super::home::Home;
+use super::home::{Home, OwnThread};
 use super::left;
 use super::origin::{self, OnBehalf, Origin};
 use super::own_call::{self, Host};
@@ -142,7 +142,7 @@ pub(super) struct State {
     closing: Waiters,
     /// Of threads that a shutdown has to wait for. Those of threads that have ended are
     /// among them until [`State::forget_ended`] is called.
-    handles: Vec<JoinHandle<()>>,
+    handles: Vec<OwnThread<JoinHandle<()>>>,
     spawned: u64,
     pub(super) phase: Phase,
     /// Whether a thread looks for what is stuck.
@@ -277,7 +277,7 @@ impl Pool {
         match started {
             Ok(handle) => {
                 state.workers += 1;
-                state.handles.push(handle);
+                state.handles.push(OwnThread::new(handle));
                 Ok(())
             }
             Err(error) => {
@@ -518,7 +518,7 @@ impl Pool {
         match thread::Builder::new().name(name).spawn(move || watch::run(&pool)) {
             Ok(handle) => {
                 state.watched = true;
-                state.handles.push(handle);
+                state.handles.push(OwnThread::new(handle));
             }
             Err(error) => tell!(DEBUG, %error, "no thread to look for workers that are stuck"),
         }
@@ -559,7 +559,7 @@ impl Pool {
             },
         );
         let Some(handles) = handles else { return false };
-        for handle in handles {
+        for handle in handles.into_iter().filter_map(OwnThread::take) {
             if handle.thread().id() != thread::current().id() {
                 // A worker catches the panics of its jobs.
                 let _ = handle.join();
@@ -582,7 +582,7 @@ impl State {
     /// Looking at all of them is worth it only when most have ended.
     fn forget_ended(&mut self) {
         if self.handles.len() > 2 * self.workers + FEW {
-            self.handles.retain(|handle| !handle.is_finished());
+            self.handles.retain(|thread| thread.get().is_some_and(|handle| !handle.is_finished()));
             self.handles.give_back(FEW);
         }
     }

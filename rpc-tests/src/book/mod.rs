@@ -16,6 +16,8 @@ mod orders;
 #[cfg(test)]
 mod shown;
 #[cfg(test)]
+mod threads;
+#[cfg(test)]
 mod ways;
 
 macro_rules! chapters {

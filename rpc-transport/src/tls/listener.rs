@@ -27,6 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use capnp_threads_core::OwnThread;
 use capnp_threads_core::transport::{PeerDescription, Transport};
 use parking_lot::{Condvar, Mutex};
 use rustix::event::{PollFd, PollFlags};
@@ -57,7 +58,7 @@ pub struct Listener {
     shared: Arc<Shared>,
     /// Wakes the thread, which waits for room.
     waker: UnixStream,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<OwnThread<JoinHandle<()>>>,
     owner: Owner,
 }
 
@@ -100,7 +101,7 @@ impl Listener {
         let thread =
             thread::Builder::new().name("rpc-handshakes".into()).spawn(|| reception.run())?;
         let owner = Owner::this_process();
-        Ok(Listener { local, closer, shared, waker, thread: Some(thread), owner })
+        Ok(Listener { local, closer, shared, waker, thread: Some(OwnThread::new(thread)), owner })
     }
 
     /// Waits for the next client whose handshake has succeeded. Those of others are counted,
@@ -155,11 +156,9 @@ accept::listens!(Listener);
 impl Drop for Listener {
     fn drop(&mut self) {
         self.closer.close();
-        let Some(thread) = self.thread.take() else { return };
-        if !self.owner.is_this_process() {
-            // There is no such thread in a forked child.
-            std::mem::forget(thread);
-        } else if thread.join().is_err() {
+        if let Some(thread) = self.thread.take().and_then(OwnThread::take)
+            && thread.join().is_err()
+        {
             tell!(ERROR, "the thread that made TLS handshakes had panicked");
         }
     }

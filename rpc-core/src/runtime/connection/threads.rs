@@ -18,6 +18,7 @@ use crate::protocol::Machine;
 use crate::sync::Mutex;
 use crate::transport::{MessageReader, TransportControl};
 use crate::work::event::Event;
+use crate::work::home::OwnThread;
 use crate::work::pool::Pool;
 use crate::work::role::Role;
 
@@ -177,14 +178,14 @@ struct Coordinator {
 
 /// Who sends and receives.
 enum Others {
-    Threads([JoinHandle<()>; 2]),
+    Threads([OwnThread<JoinHandle<()>>; 2]),
     Attendants {
         member: Member,
         sending: Summons,
         /// With the event that nothing will be read any more, and that the reader was dropped.
         reading: Option<(Summons, Arc<Event>)>,
         /// For a transport that no thread can stand by for.
-        receive_thread: Option<JoinHandle<()>>,
+        receive_thread: Option<OwnThread<JoinHandle<()>>>,
     },
 }
 
@@ -219,8 +220,8 @@ const PATIENCE: Duration = Duration::from_millis(100);
 impl Others {
     /// Waits until nobody sends or receives any more. The transport is shut down.
     fn join(self, sent: &Event) {
-        let join = |thread: JoinHandle<()>| {
-            if thread.join().is_err() {
+        let join = |thread: OwnThread<JoinHandle<()>>| {
+            if thread.take().is_some_and(|handle| handle.join().is_err()) {
                 tell!(ERROR, "a thread of a connection panicked");
             }
         };

@@ -44,7 +44,8 @@ fn a_pool_forgets_the_workers_of_its_peak() {
         // Its thread has ended before the next one looks.
         until(|| {
             let state = pool.state.lock();
-            let alive = state.handles.iter().filter(|handle| !handle.is_finished()).count();
+            let handles = state.handles.iter().filter_map(OwnThread::get);
+            let alive = handles.filter(|handle| !handle.is_finished()).count();
             state.workers == left && alive == left
         });
     }
@@ -61,8 +62,8 @@ fn workers_that_stay_forget_those_that_left_together() {
     let stays = Object::new("stays", || ());
     assert!(stays.call(&pool, Origin::default()));
     until(|| pool.state.lock().idle.len() == 1);
-    let ended: Vec<_> = (0..50).map(|_| thread::spawn(|| ())).collect();
-    until(|| ended.iter().all(JoinHandle::is_finished));
+    let ended: Vec<_> = (0..50).map(|_| OwnThread::new(thread::spawn(|| ()))).collect();
+    until(|| ended.iter().filter_map(OwnThread::get).all(JoinHandle::is_finished));
     pool.state.lock().handles.extend(ended);
     assert!(stays.call(&pool, Origin::default()));
     until(|| pool.state.lock().handles.len() == 1);

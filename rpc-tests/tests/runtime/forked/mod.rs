@@ -4,6 +4,7 @@
 mod connections;
 mod endpoints;
 mod stores;
+mod threads;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::{io, mem};
