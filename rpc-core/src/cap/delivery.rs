@@ -191,6 +191,7 @@ pub(crate) fn cancelled() -> Error {
 
 /// A capability, or the path to one that can be looked up only under a lock that this
 /// thread may not take now.
+#[derive(Clone)]
 pub(crate) enum Route {
     Client(Client),
     /// The field of a call's results.

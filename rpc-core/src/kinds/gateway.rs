@@ -27,7 +27,7 @@ use std::sync::{Arc, Weak};
 use crate::cap::client::Client;
 use crate::cap::connection::{self, Connection};
 use crate::cap::crossing::Heading;
-use crate::cap::delivery::{CallRequest, Delivery, Route, Tail};
+use crate::cap::delivery::{CallRequest, Delivery, Tail};
 use crate::cap::effects::{self, Effect};
 use crate::cap::incoming_call::IncomingCall;
 use crate::cap::local_promise::LocalPromise;
@@ -37,6 +37,7 @@ use crate::error::Error;
 use crate::fd::SharedFd;
 use crate::memory::GiveBack;
 use crate::protocol::border::deliver_past_border;
+use crate::protocol::named::Hosted;
 use crate::protocol::{Border, Machine, Onward};
 use crate::sync::Mutex;
 
@@ -135,7 +136,7 @@ impl Border for Gateway {
         machine: &Arc<Machine>,
         target: Client,
         delivery: Delivery,
-        kept: Option<Route>,
+        kept: Option<Hosted>,
     ) -> Onward {
         self.take_in(machine, target, delivery);
         drop(kept);

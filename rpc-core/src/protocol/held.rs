@@ -205,7 +205,8 @@ impl Machine {
                     if delivery.is_unwanted() {
                         delivery.fail(&cancelled());
                     } else {
-                        let (target, kept) = target.take();
+                        let kept = target;
+                        let target = kept.target();
                         let Some(border) = self.border_for(&delivery) else {
                             target.deliver(delivery);
                             drop(kept);

@@ -34,7 +34,7 @@ pub(crate) mod idle;
 mod import;
 mod incoming;
 mod join;
-mod named;
+pub(crate) mod named;
 mod outgoing;
 mod probe;
 mod question;
@@ -65,12 +65,13 @@ use self::handoff::provide::Provide;
 use self::held::{Held, Load};
 use self::import::Import;
 use self::join::Gatherings;
+use self::named::Hosted;
 use self::question::Question;
 use self::releases::Released;
 use self::table::{IdPool, Table};
 use crate::budget::{Budget, Charge, Kind, Places};
 use crate::cap::client::Client;
-use crate::cap::delivery::{Delivery, Route};
+use crate::cap::delivery::Delivery;
 use crate::cap::effects::{self, Effect, Effects, LockScope};
 use crate::cap::roster::Roster;
 use crate::cap::watch::Endings;
@@ -243,7 +244,7 @@ pub(crate) trait Border: Send + Sync {
         machine: &Arc<Machine>,
         target: Client,
         delivery: Delivery,
-        kept: Option<Route>,
+        kept: Option<Hosted>,
     ) -> Onward;
 }
 

@@ -61,7 +61,7 @@ pub(super) enum Named {
 }
 
 /// A place of this side: the target of a message of the peer, or a capability in one.
-pub(super) struct Hosted {
+pub(crate) struct Hosted {
     /// The target as long as no further message is received.
     pub(super) now: Route,
     /// The target later on: it may be described to the peer in the meantime, and then this
@@ -89,17 +89,17 @@ impl Hosted {
         Hosted { now: route(), later: route() }
     }
 
-    /// The target, now that it is later. What else this held must be dropped only when
-    /// the delivery is on its way, because it may be what keeps a call from being
-    /// cancelled.
-    pub(super) fn take(self) -> (Client, Route) {
-        match self.later {
+    /// The target, now that it is later. This must be dropped only when the delivery is on
+    /// its way, because it may be what keeps a call from being cancelled. If the delivery is
+    /// delayed until even later, the target has to be looked up again.
+    ///
+    /// Must not be called under a lock.
+    pub(crate) fn target(&self) -> Client {
+        match &self.later {
             // The call was finished before there were results that could have been
             // described: the place is unchanged.
-            Route::Field(cell, path) if cell.is_cancelled() => {
-                (self.now.client(), Route::Field(cell, path))
-            }
-            later => (later.client(), self.now),
+            Route::Field(cell, _) if cell.is_cancelled() => self.now.clone().client(),
+            later => later.clone().client(),
         }
     }
 }
@@ -119,10 +119,10 @@ impl Machine {
     ///
     /// Must not be called under a lock.
     pub(super) fn lead(self: &Arc<Self>, promise: &Arc<LocalPromise>, place: Hosted) {
-        let (way, kept) = place.take();
+        let way = place.target();
         let target = self.transact(|txn| txn.unpinned(way));
         promise.resolve(target);
-        drop(kept);
+        drop(place);
     }
 }
 

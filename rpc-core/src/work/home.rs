@@ -53,6 +53,11 @@ impl Home {
 /// with that its name, to a thread of the child, and would take what is done with the handle
 /// for meant for that one: even a handle that is only dropped lets go of a thread, and the
 /// child could not wait for its own any more. So in a child this handle is forgotten.
+///
+/// ```
+/// let thread = capnp_threads_core::OwnThread::new(std::thread::spawn(|| 7));
+/// assert_eq!(thread.take().map(|handle| handle.join().ok()), Some(Some(7)));
+/// ```
 #[derive(Debug)]
 pub struct OwnThread<H> {
     /// Taken when this is joined or dropped.

@@ -63,6 +63,16 @@ enum Place {
 }
 
 impl Observer {
+    /// Whether it may be told in the middle of the call's end, while the results are still
+    /// there.
+    pub(super) fn is_told_at_once(&self) -> bool {
+        match self.place {
+            #[cfg(feature = "metrics")]
+            Place::AtOnce => true,
+            _ => false,
+        }
+    }
+
     pub(super) fn tell_outcome(self, outcome: &Outcome, demand: Demand) {
         self.tell(Ending::of(outcome, demand));
     }

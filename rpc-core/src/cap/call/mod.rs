@@ -395,7 +395,7 @@ impl CallCell {
     ///
     /// Must not be called under a lock.
     pub(crate) fn finish_completion(self: &Arc<Self>) {
-        let (outcome, fields, first, span) = {
+        let (outcome, fields, first, demand, span) = {
             let mut state = self.state.lock();
             if state.handovers > 0 {
                 // The last handover calls this again.
@@ -409,18 +409,19 @@ impl CallCell {
                 _ => return,
             };
             let fields = state.living_fields();
+            let demand = state.demand_at_end;
             if state.when_done.is_empty() {
-                (outcome, fields, Vec::new(), None)
+                (outcome, fields, Vec::new(), demand, None)
             } else {
-                let is_first = |listener: &mut WhenDone| matches!(listener, WhenDone::First(_));
+                let is_first = |listener: &mut WhenDone| listener.is_first();
                 let first: Vec<_> = state.when_done.extract_if(.., is_first).collect();
-                (outcome, fields, first, state.span())
+                (outcome, fields, first, demand, state.span())
             }
         };
         // What is told of the answer belongs to the call.
         let entered = span.map(|span| span.enter());
         for listener in first {
-            listener.notify(&outcome, Demand::Wanted);
+            listener.notify(&outcome, demand);
         }
         for (path, field) in &fields {
             field.resolve(cap_of(&outcome, path));
@@ -428,7 +429,7 @@ impl CallCell {
         drop(fields);
         let outcome = self.send_return(outcome);
         drop(entered);
-        let (before, when_done, demand, called) = {
+        let (before, early, when_done, called) = {
             let mut state = self.state.lock();
             let before = std::mem::replace(&mut state.phase, Phase::Done(outcome.clone()));
             if !state.fields.is_empty() {
@@ -436,13 +437,24 @@ impl CallCell {
             }
             let early = state.early.take();
             let when_done = std::mem::take(&mut state.when_done);
-            ((before, early), when_done, state.demand_at_end, state.waiters.call_all())
+            (before, early, when_done, state.waiters.call_all())
         };
         called.wake();
-        drop(before);
+        drop(early);
+        // The outcome may have lost what only the peer needs.
+        let returned = match before {
+            Phase::Returning(returned, _) if when_done.iter().any(WhenDone::observes) => {
+                Some(returned)
+            }
+            before => {
+                drop(before);
+                None
+            }
+        };
         self.no_longer_counts();
         for listener in when_done {
-            listener.notify(&outcome, demand);
+            let told = if listener.observes() { returned.as_ref() } else { None };
+            listener.notify(told.unwrap_or(&outcome), demand);
         }
     }
 
@@ -457,7 +469,7 @@ impl CallCell {
                 }
                 Some(connection) => {
                     // Content without capabilities leaves without a copy if it is not
-                    // shared; and no pipelined call needs it.
+                    // shared; and no pipelined call needs it, but those who observe may.
                     self.release_content(&outcome);
                     connection.return_answer(*id, *serial, outcome)
                 }
@@ -475,6 +487,9 @@ impl CallCell {
             && payload.caps().is_empty()
         {
             let mut state = self.state.lock();
+            if state.when_done.iter().any(WhenDone::observes) {
+                return;
+            }
             let hollow = Phase::Returning(Ok(Payload::empty().clone()), Publisher::Present);
             let before = std::mem::replace(&mut state.phase, hollow);
             drop(state);
@@ -683,6 +698,20 @@ impl Drop for CallCell {
 }
 
 impl WhenDone {
+    /// Whether it is told before the outcome is published.
+    fn is_first(&self) -> bool {
+        match self {
+            WhenDone::First(_) => true,
+            WhenDone::Observer(observer) => observer.is_told_at_once(),
+            _ => false,
+        }
+    }
+
+    /// Whether it is told what was returned, and not what is left of it.
+    fn observes(&self) -> bool {
+        matches!(self, WhenDone::Observer(_))
+    }
+
     fn notify(self, outcome: &Outcome, demand: Demand) {
         match self {
             WhenDone::Call(cell, change) => {

@@ -15,12 +15,13 @@ use std::sync::{Arc, Weak};
 
 use crate::cap::call::{Delays, Queue};
 use crate::cap::client::Client;
-use crate::cap::delivery::{CallRequest, Delivery, Route, cancelled};
+use crate::cap::delivery::{CallRequest, Delivery, cancelled};
 use crate::cap::effects::{self, Effect};
 use crate::cap::interceptor::{Chain, Decision, Delay, Interceptors, Released, Side};
 use crate::deadline::Deadline;
 use crate::error::{Error, Timeout};
 use crate::protocol::border::deliver_past_border;
+use crate::protocol::named::Hosted;
 use crate::protocol::{Border, Machine, Onward, Pause};
 use crate::sync::Mutex;
 use crate::work::event::Event;
@@ -90,15 +91,25 @@ impl Checkpoint {
 
     // ---- Inwards
 
+    /// `first` is what was at the place that the peer has called, unless another capability was
+    /// chosen for the call before.
     fn pass_inwards(
         self: &Arc<Self>,
         machine: &Arc<Machine>,
         call: CallRequest,
+        first: Option<&Client>,
         decision: Decision,
-        kept: Option<Route>,
+        kept: Option<Hosted>,
     ) -> Onward {
+        let is_there =
+            |target: &Client| first.is_some_and(|first| first.address() == target.address());
         match decision {
             Decision::Deliver(target) => {
+                // The interceptors may have taken their time.
+                let target = match &kept {
+                    Some(place) if is_there(&target) => place.target(),
+                    _ => target,
+                };
                 let delivery = Delivery::Call(call);
                 match self.next_for(&delivery) {
                     Some(next) => return next.inwards(machine, target, delivery, kept),
@@ -107,7 +118,9 @@ impl Checkpoint {
             }
             Decision::Refuse(error) => Delivery::Call(call).fail(&error),
             Decision::Delay { delay, target, next } => {
-                Paused::begin(self, machine, Delayed { call, target, next, kept }, delay);
+                let is_there = is_there(&target);
+                let delayed = Delayed { call, target, next, kept, is_there };
+                Paused::begin(self, machine, delayed, delay);
                 return Onward::Paused;
             }
         }
@@ -139,15 +152,16 @@ impl Border for Checkpoint {
         machine: &Arc<Machine>,
         target: Client,
         delivery: Delivery,
-        kept: Option<Route>,
+        kept: Option<Hosted>,
     ) -> Onward {
         match delivery {
             Delivery::Call(call) => {
+                let first = target.clone();
                 let decision = match &self.incoming {
                     Some(chain) => chain.decide(&call, target),
                     None => Decision::Deliver(target),
                 };
-                self.pass_inwards(machine, call, decision, kept)
+                self.pass_inwards(machine, call, Some(&first), decision, kept)
             }
             other @ (Delivery::Disembargo(_) | Delivery::Lift(_) | Delivery::Join(_)) => {
                 target.deliver(other);
@@ -174,8 +188,13 @@ struct Delayed {
     target: Client,
     /// The first interceptor that was not asked yet.
     next: usize,
-    /// What may keep the call from being cancelled before it is on its way.
-    kept: Option<Route>,
+    /// The place that the peer has called. Also what may keep the call from being cancelled
+    /// before it is on its way.
+    kept: Option<Hosted>,
+    /// Whether the target is what is at this place, and no interceptor has chosen another one.
+    /// Then it is looked up again afterwards: meanwhile the place may have been described to
+    /// the peer, whose later calls take another way (Note [described path]).
+    is_there: bool,
 }
 
 impl Paused {
@@ -201,7 +220,8 @@ impl Paused {
     }
 
     fn go_on(&self, how: Released) {
-        let Some(Delayed { call, target, next, kept }) = self.delayed.lock().take() else {
+        let Some(Delayed { call, target, next, kept, is_there }) = self.delayed.lock().take()
+        else {
             return drop(how);
         };
         call.cell.left_queue();
@@ -209,11 +229,16 @@ impl Paused {
             Delivery::Call(call).fail(&cancelled());
             Onward::GoesOn
         } else {
+            let target = match &kept {
+                Some(place) if is_there => place.target(),
+                _ => target,
+            };
+            let first = is_there.then(|| target.clone());
             let decision = match &self.checkpoint.incoming {
                 Some(chain) => chain.resume(next, how, &call, target),
                 None => Decision::Deliver(target),
             };
-            self.checkpoint.pass_inwards(&self.machine, call, decision, kept)
+            self.checkpoint.pass_inwards(&self.machine, call, first.as_ref(), decision, kept)
         };
         if onward == Onward::GoesOn {
             self.resume();
