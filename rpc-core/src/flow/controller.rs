@@ -102,16 +102,19 @@ struct BufferWindow {
     bytes: u64,
     /// How much was sent since then.
     sent: u64,
+    /// The number of windows that are sent before the size is asked for again.
+    windows: u64,
 }
 
 impl BufferWindow {
-    /// Number of windows that are sent before the size is asked for again, which is a system
-    /// call: the system lets the buffer grow with what goes through it.
-    const WINDOWS: u64 = 16;
+    /// Greatest number of windows that are sent before the size is asked for again, which is a
+    /// system call. The system lets the buffer grow with what goes through it: after a change,
+    /// one window is sent, then two, and so on.
+    const MOST: u64 = 16;
 
     fn new(ask: Arc<dyn Fn() -> Option<u64> + Send + Sync>) -> Self {
         let bytes = ask().unwrap_or(FixedWindow::DEFAULT.bytes);
-        BufferWindow { ask, bytes, sent: 0 }
+        BufferWindow { ask, bytes, sent: 0, windows: 1 }
     }
 }
 
@@ -122,9 +125,11 @@ impl FlowController for BufferWindow {
 
     fn sent(&mut self, bytes: u64, _: Duration) {
         self.sent += bytes;
-        if self.sent / Self::WINDOWS >= self.bytes {
-            self.bytes = (self.ask)().unwrap_or(FixedWindow::DEFAULT.bytes);
-            self.sent = 0;
+        if self.sent / self.windows >= self.bytes {
+            let bytes = (self.ask)().unwrap_or(FixedWindow::DEFAULT.bytes);
+            let is_same = bytes == self.bytes;
+            self.windows = if is_same { (2 * self.windows).min(Self::MOST) } else { 1 };
+            (self.bytes, self.sent) = (bytes, 0);
         }
     }
 }
@@ -207,18 +212,25 @@ mod tests {
     }
 
     #[test]
-    fn the_buffer_is_asked_for_once_in_many_windows() {
+    fn the_buffer_is_asked_for_less_often_the_longer_it_stays_the_same() {
+        let size = Arc::new(AtomicU64::new(10));
         let asked = Arc::new(AtomicU64::new(0));
-        let count = Arc::clone(&asked);
-        let buffer: Arc<dyn Fn() -> Option<u64> + Send + Sync> =
-            Arc::new(move || Some(10 + count.fetch_add(1, Ordering::SeqCst)));
+        let (own, count) = (Arc::clone(&size), Arc::clone(&asked));
+        let buffer: Arc<dyn Fn() -> Option<u64> + Send + Sync> = Arc::new(move || {
+            count.fetch_add(1, Ordering::SeqCst);
+            Some(own.load(Ordering::SeqCst))
+        });
         let mut window = FlowControl::Transport.controller(Some(&buffer));
-        for _ in 0..159 {
-            window.sent(1, Duration::ZERO);
-        }
-        assert_eq!((window.window(), asked.load(Ordering::SeqCst)), (10, 1));
-        window.sent(1, Duration::ZERO);
-        assert_eq!((window.window(), asked.load(Ordering::SeqCst)), (11, 2));
+        let mut sends = |bytes| {
+            (0..bytes).for_each(|_| window.sent(1, Duration::ZERO));
+            (window.window(), asked.swap(0, Ordering::SeqCst))
+        };
+        assert_eq!(sends(10), (10, 2));
+        assert_eq!(sends(20 + 40 + 80 + 160), (10, 4));
+        assert_eq!(sends(159), (10, 0));
+        size.store(20, Ordering::SeqCst);
+        assert_eq!(sends(1), (20, 1));
+        assert_eq!(sends(20), (20, 1));
     }
 
     #[test]

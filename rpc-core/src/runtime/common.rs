@@ -221,13 +221,18 @@ macro_rules! common_setters {
         /// Sets how long a thread that waits for the peer's next message looks for it before
         /// it sleeps, at the most. To be woken takes 10 to 50 µs on many machines, and a
         /// peer on the same machine often answers sooner: then a call takes a fraction of the
-        /// time, and about as much of the processor's.
+        /// time.
         ///
         /// A thread does so only while what it waits for keeps coming within that time. In
         /// between it lets other threads have its processor. `Duration::ZERO` lets threads sleep at once: for machines on
         /// which processor time is dearer than a call's time. It matters for transports that
         /// have a descriptor to wait for, on Linux. Default: 100 µs, so that a peer that has to be woken is
-        /// waited for, too.
+        /// waited for, too; no more than 10 ms.
+        ///
+        /// So a peer that sends often decides that a thread of this side keeps a processor
+        /// busy; as many threads of a process spin at once as it has processors, at the most.
+        /// Without it, threads do not leave each other the right to read, either, which they do
+        /// while they come back soon.
         #[must_use]
         pub fn spin(mut self, most: Duration) -> Self {
             self.$($common).+.spin = most;

@@ -19,8 +19,8 @@
 //! receive thread. If the thread does anything else before, it gives the turn back first
 //! (Note [progress]).
 //!
-//! - At every moment something that comes has a thread that will read it, at the latest a
-//!   millisecond later (Note [left to read]).
+//! - At every moment something that comes has a thread that will read it, or be told to after
+//!   a millisecond (Note [left to read]).
 //! - A guest that was unparked or is late reads no more, though more has come, and neither
 //!   does a worker that keeps a job (Note [kept jobs]).
 //! - Whole messages that were read are worked off before the turn is given back. What there
@@ -308,6 +308,7 @@ impl Reading {
             }
         });
         turn.messages = messages.get();
+        self.spinning.has_read(turn.messages);
     }
 
     /// Whether a thread that makes steps here need not wait for the coordinator. With a
@@ -346,7 +347,7 @@ impl Reading {
     /// Waits until the descriptor is readable: Note [spinning].
     fn wait(&self, parker: &Parker, descriptor: &Descriptor, deadline: Deadline) -> Polled {
         let sleep = || parker.poll(descriptor, deadline, self.machine.room().home().process());
-        self.spinning.wait(parker, || self.standing.is_readable(), sleep)
+        self.spinning.wait(parker, deadline, || self.standing.is_readable(), sleep)
     }
 
     /// Whether a thread that waits may read.
@@ -434,13 +435,17 @@ impl Progress for Reading {
         };
         let Some(mut turn) = turn else { return false };
         let is_over = || deadline != Deadline::NEVER && deadline.has_passed();
+        let mut has_read = false;
         while !parker.was_unparked() && turn.next == Next::Later {
             // What came last may have been passed on: Note [left to write].
             left::write();
             match self.wait(parker, descriptor, deadline) {
-                // There may always be something, and never what the thread waits for.
-                Polled::Readable if is_over() => break,
+                // There may always be something, and never what the thread waits for. But a
+                // thread that waits again and again, and never for long, reads each time: it
+                // may be the only one that does.
+                Polled::Readable if has_read && is_over() => break,
                 Polled::Readable => {
+                    has_read = true;
                     let goes_on = || !parker.is_unparked() && !is_over();
                     self.work_off(&mut turn, Whose::Guest, goes_on);
                 }

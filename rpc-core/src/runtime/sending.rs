@@ -261,6 +261,8 @@ impl Sending {
     /// What the send thread does, until the end.
     pub(super) fn run(&self, machine: &Arc<Machine>) {
         let ran = connection::guarded("the send thread", machine, || self.write_all(machine));
+        // It may have panicked while it watched.
+        self.queue.resident_is_gone();
         if ran.is_err() {
             self.shut_down_transport();
         }

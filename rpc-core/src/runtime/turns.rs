@@ -161,6 +161,12 @@ impl<T> TurnQueue<T> {
         true
     }
 
+    /// The resident has ended, and watches nothing any more.
+    pub(super) fn resident_is_gone(&self) {
+        self.state.lock().whereabouts = Whereabouts::Away;
+        self.watched().into_iter().for_each(|watched| watched.see_to_it());
+    }
+
     fn watched(&self) -> Option<Arc<dyn Watched>> {
         self.watched.get().and_then(Weak::upgrade)
     }

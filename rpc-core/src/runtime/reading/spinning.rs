@@ -33,6 +33,7 @@
 
 use std::time::Duration;
 
+use crate::deadline::Deadline;
 use crate::sync::{Mutex, Parker, Polled, Spin, Stopwatch};
 
 /// Number of short waits in a row after which spinning is tried.
@@ -45,6 +46,13 @@ const FIRST_REST: u32 = 8;
 /// the turn, which costs others a moment.
 const LONGEST_REST: u32 = 4096;
 const LONGEST_REST_FROM_LEAVING: u32 = 256;
+
+/// The longest time for which a thread spins.
+const LONGEST: Duration = Duration::from_millis(10);
+
+/// Number of times in a row in which something could be read, and no message came of it, that
+/// are in vain: whoever sends bytes one by one does not keep a processor busy.
+const FRAGMENTS: u32 = 16;
 
 /// Number of times in a row in which something was worth it that halve the next rest.
 const HITS: u32 = 64;
@@ -59,6 +67,8 @@ struct State {
     habit: Habit,
     spinning: Rests,
     leaving: Rests,
+    /// Number of times in a row in which a thread that spun has read no whole message.
+    fragments: u32,
     /// The time since the turn was left, if it is, and for how long it may be.
     left: Option<(Stopwatch, Duration)>,
 }
@@ -91,14 +101,15 @@ enum Plan {
 /// What came of spinning.
 enum Spun {
     Readable,
-    /// The thread is to look for something else.
-    Unparked,
+    /// The thread is to look for something else, or its time is over.
+    Ended,
     InVain,
 }
 
 impl Spinning {
-    /// Threads spin for so long at the most; never, if that is zero.
+    /// Threads spin for so long at the most, or for [`LONGEST`]; never, if that is zero.
     pub(super) fn new(most: Duration) -> Self {
+        let most = most.min(LONGEST);
         // A model has no time, and tries everything.
         let habit = if cfg!(rpc_model) { Habit::Spins } else { Habit::Sleeps { short: 0 } };
         Spinning { most, state: Mutex::new(State::new(habit)) }
@@ -110,7 +121,7 @@ impl Spinning {
         let mut state = self.state.lock();
         let may = !self.most.is_zero() && state.may_leave();
         if may {
-            let most = self.most / 2 + self.most / 20 * messages;
+            let most = self.most / 2 + (self.most / 20).saturating_mul(messages);
             state.left = Some((Stopwatch::start(), most));
         }
         may
@@ -124,15 +135,41 @@ impl Spinning {
         }
     }
 
-    /// Waits until something can be read, or the thread is unparked. `sleep` sleeps until
-    /// then.
+    /// Notes that the turn was left for so long that somebody had to see to it.
+    pub(super) fn left_in_vain(&self) {
+        let mut state = self.state.lock();
+        if state.left.take().is_some() {
+            state.leaving.note(false);
+        }
+    }
+
+    /// Notes how many messages came of what could be read.
+    pub(super) fn has_read(&self, messages: u32) {
+        let mut state = self.state.lock();
+        if state.habit != Habit::Spins {
+            return;
+        }
+        if messages > 0 {
+            state.fragments = 0;
+            return;
+        }
+        state.fragments += 1;
+        if state.fragments == FRAGMENTS {
+            state.spun_in_vain();
+        }
+    }
+
+    /// Waits until something can be read, the thread is unparked, or the deadline comes.
+    /// `sleep` sleeps until then.
     pub(super) fn wait(
         &self,
         parker: &Parker,
+        deadline: Deadline,
         is_readable: impl Fn() -> bool,
         sleep: impl FnOnce() -> Polled,
     ) -> Polled {
-        if self.most.is_zero() {
+        // Whoever only looks tells nothing of how long others wait.
+        if self.most.is_zero() || is_over(deadline) {
             return sleep();
         }
         let plan = self.state.lock().plan();
@@ -145,7 +182,7 @@ impl Spinning {
                 self.state.lock().slept(is_short);
                 polled
             }
-            Plan::Spin => match self.spin(parker, is_readable) {
+            Plan::Spin => match self.spin(parker, deadline, is_readable) {
                 Some(Spun::Readable) => {
                     self.state.lock().spinning.note(true);
                     Polled::Readable
@@ -154,18 +191,23 @@ impl Spinning {
                     self.state.lock().spun_in_vain();
                     sleep()
                 }
-                Some(Spun::Unparked) | None => sleep(),
+                Some(Spun::Ended) | None => sleep(),
             },
         }
     }
 
     /// Returns `None` where as many others spin as may.
-    fn spin(&self, parker: &Parker, is_readable: impl Fn() -> bool) -> Option<Spun> {
+    fn spin(
+        &self,
+        parker: &Parker,
+        deadline: Deadline,
+        is_readable: impl Fn() -> bool,
+    ) -> Option<Spun> {
         let spin = Spin::begin()?;
         let watch = Stopwatch::start();
         loop {
-            if parker.is_unparked() {
-                return Some(Spun::Unparked);
+            if parker.is_unparked() || is_over(deadline) {
+                return Some(Spun::Ended);
             }
             // Also where something has come meanwhile: another thread had the processor.
             if watch.has_passed(self.most) {
@@ -179,10 +221,14 @@ impl Spinning {
     }
 }
 
+fn is_over(deadline: Deadline) -> bool {
+    deadline != Deadline::NEVER && deadline.has_passed()
+}
+
 impl State {
     fn new(habit: Habit) -> Self {
         let (spinning, leaving) = (Rests::new(LONGEST_REST), Rests::new(LONGEST_REST_FROM_LEAVING));
-        State { habit, spinning, leaving, left: None }
+        State { habit, spinning, leaving, fragments: 0, left: None }
     }
 
     fn plan(&mut self) -> Plan {
@@ -207,6 +253,7 @@ impl State {
 
     fn spun_in_vain(&mut self) {
         self.habit = Habit::Sleeps { short: 0 };
+        self.fragments = 0;
         self.spinning.note(false);
     }
 
@@ -313,6 +360,42 @@ mod tests {
     }
 
     #[test]
+    fn a_turn_that_others_had_to_see_to_was_left_in_vain() {
+        let spinning = Spinning { most: LONG, state: Mutex::new(spins()) };
+        assert!(spinning.leaves(1));
+        spinning.left_in_vain();
+        assert!((0..FIRST_REST).all(|_| !spinning.leaves(1)));
+        spinning.left_in_vain();
+        assert!(spinning.leaves(1), "nothing was left");
+    }
+
+    #[test]
+    fn nobody_spins_beyond_a_deadline_or_without_limit() {
+        let spinning = Spinning::new(Duration::MAX);
+        assert_eq!(spinning.most, LONGEST);
+        spinning.state.lock().habit = Habit::Spins;
+        assert!(spinning.leaves(u32::MAX));
+        let soon = Deadline::after(Duration::from_millis(1));
+        let spinning = Spinning { most: LONG, state: Mutex::new(spins()) };
+        for _ in 0..2 {
+            let polled = spinning.wait(&Parker::new(), soon, || false, || Polled::Late);
+            assert_eq!(polled, Polled::Late);
+        }
+        assert_eq!(spinning.state.lock().plan(), Plan::Spin, "it was not in vain");
+    }
+
+    #[test]
+    fn bytes_that_are_no_message_end_the_habit() {
+        let spinning = Spinning { most: LONG, state: Mutex::new(spins()) };
+        (1..FRAGMENTS).for_each(|_| spinning.has_read(0));
+        spinning.has_read(1);
+        (1..FRAGMENTS).for_each(|_| spinning.has_read(0));
+        assert_eq!(spinning.state.lock().plan(), Plan::Spin);
+        spinning.has_read(0);
+        assert_eq!(spinning.state.lock().plan(), Plan::Sleep);
+    }
+
+    #[test]
     fn a_thread_that_spins_looks_until_something_is_there_or_it_is_unparked() {
         let (spinning, parker) =
             (Spinning { most: LONG, state: Mutex::new(spins()) }, Parker::new());
@@ -322,16 +405,22 @@ mod tests {
             looks.get() == found_at
         };
         let asleep = || unreachable!("it does not sleep");
-        assert_eq!(spinning.wait(&parker, || look(3), asleep), Polled::Readable);
+        assert_eq!(spinning.wait(&parker, Deadline::NEVER, || look(3), asleep), Polled::Readable);
         assert_eq!(looks.get(), 3);
         let unparked = || {
             parker.unparker().unpark();
             false
         };
-        assert_eq!(spinning.wait(&parker, unparked, || Polled::Unparked), Polled::Unparked);
+        assert_eq!(
+            spinning.wait(&parker, Deadline::NEVER, unparked, || Polled::Unparked),
+            Polled::Unparked
+        );
         // Its time is over at once.
         let in_vain = Spinning { most: Duration::from_nanos(1), state: Mutex::new(spins()) };
-        assert_eq!(in_vain.wait(&Parker::new(), || false, || Polled::Late), Polled::Late);
+        assert_eq!(
+            in_vain.wait(&Parker::new(), Deadline::NEVER, || false, || Polled::Late),
+            Polled::Late
+        );
         assert_eq!(in_vain.state.lock().plan(), Plan::Sleep);
     }
 }

@@ -28,14 +28,14 @@
 //! nobody stands by. The send thread watches meanwhile (Note [turns]). It arms the standby when
 //! it finds that nobody has had the turn for an interval; and before it writes, since it may
 //! have to wait there until the peer has been read from. So what comes waits for a millisecond
-//! at the most for somebody who reads it.
+//! at the most, and until that thread runs, for somebody who reads it.
 //!
 //! The turn is not left while a thread is parked that would have read, had the turn been free;
 //! nor where no send thread watches.
 
 use super::super::standing::Standing;
 use super::super::turns::Watched;
-use super::Reading;
+use super::{Reading, StandsBy};
 use crate::deadline::Deadline;
 use crate::sync::Parker;
 use crate::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
@@ -139,9 +139,14 @@ impl Reading {
 
     /// Parks a thread that has not got the turn; returns at once where it may get it now.
     pub(super) fn park_without_turn(&self, parker: &Parker, deadline: Deadline) -> bool {
+        // Pairs with `Turn::leave`: whoever leaves the turn looks for the parked afterwards.
         self.owner.parked.fetch_add(1, Ordering::SeqCst);
-        // It may have been left before it was known that somebody is parked.
-        let late = !(self.owner.is_left() && self.is_for_guests()) && parker.park(deadline);
+        let is_left = self.owner.is_left();
+        let gets_it = is_left && self.is_for_guests();
+        if is_left && !gets_it {
+            self.see_to_left_turn();
+        }
+        let late = !gets_it && parker.park(deadline);
         self.owner.parked.fetch_sub(1, Ordering::SeqCst);
         late
     }
@@ -164,6 +169,7 @@ impl Watched for Reading {
         if self.owner.seen.swap(leaves, Ordering::SeqCst) != leaves {
             return true;
         }
+        self.spinning.left_in_vain();
         self.see_to_left_turn();
         false
     }
@@ -174,10 +180,15 @@ impl Watched for Reading {
 }
 
 impl Turn<'_> {
-    /// Gives the turn back; leaves it, if somebody is likely to claim it soon.
+    /// Gives the turn back; leaves it, if somebody is likely to claim it soon. Whoever has read
+    /// nothing does not leave it: others may do the same again and again.
     pub(super) fn leave(mut self) {
-        let Reading { owner, spinning, sending, .. } = self.reading;
-        let may = self.next == Next::Later && !self.reading.is_busy() && !owner.is_wanted();
+        let Reading { owner, spinning, sending, stands_by, .. } = self.reading;
+        let may = self.next == Next::Later
+            && self.messages > 0
+            && *stands_by == StandsBy::OwnThread
+            && !self.reading.is_busy()
+            && !owner.is_wanted();
         if !may || !spinning.leaves(self.messages) {
             return;
         }
