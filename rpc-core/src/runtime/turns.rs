@@ -261,12 +261,11 @@ impl<T> TurnQueue<T> {
             );
             match found {
                 Some(Found::Turn) => break,
-                Some(Found::Watch) => {}
                 // The end of an interval.
                 None if self.watched().is_some_and(|watched| watched.look()) => {
                     self.state.lock().watch = Watch::Again;
                 }
-                None => {}
+                Some(Found::Watch) | None => {}
             }
         }
         let turn = Turn(self);

@@ -182,6 +182,7 @@ impl Stopwatch {
         Stopwatch(())
     }
 
+    #[expect(clippy::unused_self, reason = "outside of a model there is time in it")]
     pub(crate) fn has_passed(&self, _: Duration) -> bool {
         thread_rng().gen_bool(0.5)
     }
@@ -196,6 +197,7 @@ impl Spin {
         Some(Spin(()))
     }
 
+    #[expect(clippy::unused_self, reason = "outside of a model it counts")]
     pub(crate) fn pause(&self) {
         shuttle::thread::yield_now();
     }

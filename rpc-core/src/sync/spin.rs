@@ -1,5 +1,6 @@
 //! What a thread needs to spin: time, and a processor.
 
+use std::cell::Cell;
 use std::num::NonZero;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,19 +28,32 @@ static SPINNING: AtomicUsize = AtomicUsize::new(0);
 static MOST: LazyLock<usize> =
     LazyLock::new(|| std::thread::available_parallelism().map_or(1, NonZero::get));
 
+/// Number of pauses in which the processor is kept.
+const AT_ONCE: u32 = 2;
+
 /// The right to spin, until it is dropped.
-pub(crate) struct Spin(());
+pub(crate) struct Spin {
+    /// For this thread alone.
+    pauses: Cell<u32>,
+}
 
 impl Spin {
     pub(crate) fn begin() -> Option<Self> {
-        let spin = Spin(());
+        let spin = Spin { pauses: Cell::new(0) };
         // The thread that is one too many leaves at once.
         (SPINNING.fetch_add(1, Ordering::SeqCst) < *MOST).then_some(spin)
     }
 
-    /// Lets other threads have the processor that wait for it.
+    /// Lets other threads have the processor that wait for it, after a moment in which that
+    /// would take longer than what comes.
     pub(crate) fn pause(&self) {
-        std::thread::yield_now();
+        let pauses = self.pauses.get();
+        self.pauses.set(pauses.saturating_add(1));
+        if pauses < AT_ONCE {
+            std::hint::spin_loop();
+        } else {
+            std::thread::yield_now();
+        }
     }
 }
 
