@@ -102,8 +102,8 @@ mutant(
     "embargo-lifted-to-the-short-path",
     "named.rs",
     "an embargo, or a held call, goes on along the path that is known now",
-    "later => <<<(later.client(), self.now)>>>,",
-    "(self.now.client(), later)",
+    "later => <<<later.clone()>>>.client(),",
+    "{ let _ = later; self.now.clone() }",
 )
 mutant(
     "embargo-never-lifted",
@@ -845,6 +845,20 @@ mutant(
     "a thread that polls is not woken when it is unparked",
     "POLLING => <<<bell.ring()>>>,",
     "()",
+)
+mutant(
+    "left-turn-not-seen-to",
+    "../runtime/reading/turn.rs",
+    "nobody makes a turn free that was left and that nobody claims",
+    "self.spinning.left_in_vain(); <<<self.see_to_left_turn();>>> false",
+    "",
+)
+mutant(
+    "turn-left-while-writing",
+    "../runtime/reading/turn.rs",
+    "the send thread writes, and may wait there, while nobody stands by",
+    "fn see_to_it(&self) { <<<self.see_to_left_turn();>>> }",
+    "",
 )
 mutant(
     "left-and-not-idle",
