@@ -50,10 +50,6 @@ const UNPARKED: u8 = 3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Polled {
     /// There is something to read.
-    #[cfg_attr(
-        not(any(rpc_model, target_os = "linux", target_os = "android")),
-        expect(dead_code, reason = "polling is not possible there")
-    )]
     Readable,
     /// The thread was unparked, or woke without a reason.
     Unparked,
