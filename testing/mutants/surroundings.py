@@ -203,7 +203,7 @@ mutant(
     "connection-stays-paused-by-cancelled",
     CHECKPOINT,
     "a connection does not go on when a delayed call is cancelled",
-    "drop((delayed.target, delayed.kept)); <<<self.resume();>>>",
+    "drop((delayed.first, delayed.target, delayed.kept)); <<<self.resume();>>>",
 )
 mutant(
     "pause-not-cut-short",

@@ -97,7 +97,7 @@ impl fmt::Debug for VariableWindow {
 
 /// As large as the system's buffer for the socket.
 struct BufferWindow {
-    ask: Arc<dyn Fn() -> Option<u64> + Send + Sync>,
+    buffer: VariableWindow,
     /// What was answered last.
     bytes: u64,
     /// How much was sent since then.
@@ -112,9 +112,9 @@ impl BufferWindow {
     /// one window is sent, then two, and so on.
     const MOST: u64 = 16;
 
-    fn new(ask: Arc<dyn Fn() -> Option<u64> + Send + Sync>) -> Self {
-        let bytes = ask().unwrap_or(FixedWindow::DEFAULT.bytes);
-        BufferWindow { ask, bytes, sent: 0, windows: 1 }
+    fn new(buffer: VariableWindow) -> Self {
+        let bytes = buffer.window();
+        BufferWindow { buffer, bytes, sent: 0, windows: 1 }
     }
 }
 
@@ -126,7 +126,7 @@ impl FlowController for BufferWindow {
     fn sent(&mut self, bytes: u64, _: Duration) {
         self.sent += bytes;
         if self.sent / self.windows >= self.bytes {
-            let bytes = (self.ask)().unwrap_or(FixedWindow::DEFAULT.bytes);
+            let bytes = self.buffer.window();
             let is_same = bytes == self.bytes;
             self.windows = if is_same { (2 * self.windows).min(Self::MOST) } else { 1 };
             (self.bytes, self.sent) = (bytes, 0);
@@ -175,7 +175,11 @@ impl FlowControl {
             (FlowControl::Transport, Some(buffer)) => {
                 let buffer = Arc::clone(buffer);
                 // The transport may be a plug-in.
-                Caught::made_by(|| Box::new(BufferWindow::new(buffer)))
+                Caught::made_by(|| {
+                    Box::new(BufferWindow::new(VariableWindow::new(move || {
+                        buffer().unwrap_or(FixedWindow::DEFAULT.bytes)
+                    })))
+                })
             }
             (FlowControl::Transport, None) => Box::new(FixedWindow::DEFAULT),
         }

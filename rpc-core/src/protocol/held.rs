@@ -198,21 +198,20 @@ impl Machine {
                 Item::Lead(promise, place) => self.lead(&promise, place),
                 Item::Take(cell, other) => cell.take_from(other),
                 Item::Lift(lifted) => self.lift(lifted),
-                Item::Delivery { target, delivery, .. } => {
+                Item::Delivery { target: place, delivery, .. } => {
                     if let Some(cell) = delivery.cell() {
                         cell.left_queue();
                     }
                     if delivery.is_unwanted() {
                         delivery.fail(&cancelled());
                     } else {
-                        let kept = target;
-                        let target = kept.target();
+                        let target = place.target();
                         let Some(border) = self.border_for(&delivery) else {
                             target.deliver(delivery);
-                            drop(kept);
+                            drop(place);
                             continue;
                         };
-                        if border.inwards(self, target, delivery, Some(kept)) == Onward::Paused {
+                        if border.inwards(self, target, delivery, Some(place)) == Onward::Paused {
                             return;
                         }
                     }

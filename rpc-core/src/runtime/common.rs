@@ -224,10 +224,10 @@ macro_rules! common_setters {
         /// time.
         ///
         /// A thread does so only while what it waits for keeps coming within that time. In
-        /// between it lets other threads have its processor. `Duration::ZERO` lets threads sleep at once: for machines on
-        /// which processor time is dearer than a call's time. It matters for transports that
-        /// have a descriptor to wait for, on Linux. Default: 100 µs, so that a peer that has to be woken is
-        /// waited for, too; no more than 10 ms.
+        /// between it lets other threads have its processor. `Duration::ZERO` lets threads sleep
+        /// at once: for machines on which processor time is dearer than a call's time. It
+        /// matters for transports that have a descriptor to wait for, on Linux. Default: 100 µs,
+        /// so that a peer that has to be woken is waited for, too; no more than 10 ms.
         ///
         /// So a peer that sends often decides that a thread of this side keeps a processor
         /// busy; as many threads of a process spin at once as it has processors, at the most.

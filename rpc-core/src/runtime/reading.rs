@@ -434,7 +434,7 @@ impl Progress for Reading {
             None
         };
         let Some(mut turn) = turn else { return false };
-        let is_over = || deadline != Deadline::NEVER && deadline.has_passed();
+        let is_over = || deadline.has_passed();
         let mut has_read = false;
         while !parker.was_unparked() && turn.next == Next::Later {
             // What came last may have been passed on: Note [left to write].

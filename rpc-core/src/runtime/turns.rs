@@ -164,6 +164,10 @@ impl<T> TurnQueue<T> {
     /// The resident has ended, and watches nothing any more.
     pub(super) fn resident_is_gone(&self) {
         self.state.lock().whereabouts = Whereabouts::Away;
+        self.see_to_watched();
+    }
+
+    fn see_to_watched(&self) {
         self.watched().into_iter().for_each(|watched| watched.see_to_it());
     }
 
@@ -247,16 +251,16 @@ impl<T> TurnQueue<T> {
                 |state| &mut state.resident,
                 watching.deadline(),
                 |state, look| {
-                    let takes = state.owner == Owner::Resident || {
-                        let finds_due = look.late && watching.finds_due(state);
-                        finds_due.then(|| self.take_due(state)).is_some()
-                    };
-                    state.whereabouts = if takes { Whereabouts::Away } else { Whereabouts::Here };
-                    if takes {
+                    state.whereabouts = Whereabouts::Here;
+                    if state.owner == Owner::Resident {
                         state.owner = Owner::Taken;
-                        return Some(Found::Turn);
+                    } else if look.late && watching.finds_due(state) {
+                        self.take_due(state);
+                    } else {
+                        return watching.begins(state).then_some(Found::Watch);
                     }
-                    watching.begins(state).then_some(Found::Watch)
+                    state.whereabouts = Whereabouts::Away;
+                    Some(Found::Turn)
                 },
             );
             match found {
@@ -269,7 +273,7 @@ impl<T> TurnQueue<T> {
             }
         }
         let turn = Turn(self);
-        self.watched().into_iter().for_each(|watched| watched.see_to_it());
+        self.see_to_watched();
         turn
     }
 

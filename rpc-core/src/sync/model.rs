@@ -198,7 +198,7 @@ impl Spin {
     }
 
     #[expect(clippy::unused_self, reason = "outside of a model it counts")]
-    pub(crate) fn pause(&self) {
+    pub(crate) fn pause(&mut self) {
         shuttle::thread::yield_now();
     }
 }

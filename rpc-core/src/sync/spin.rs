@@ -1,6 +1,5 @@
 //! What a thread needs to spin: time, and a processor.
 
-use std::cell::Cell;
 use std::num::NonZero;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,23 +32,22 @@ const AT_ONCE: u32 = 2;
 
 /// The right to spin, until it is dropped.
 pub(crate) struct Spin {
-    /// For this thread alone.
-    pauses: Cell<u32>,
+    /// The number of times that the processor was kept.
+    pauses: u32,
 }
 
 impl Spin {
     pub(crate) fn begin() -> Option<Self> {
-        let spin = Spin { pauses: Cell::new(0) };
+        let spin = Spin { pauses: 0 };
         // The thread that is one too many leaves at once.
         (SPINNING.fetch_add(1, Ordering::SeqCst) < *MOST).then_some(spin)
     }
 
     /// Lets other threads have the processor that wait for it, after a moment in which that
     /// would take longer than what comes.
-    pub(crate) fn pause(&self) {
-        let pauses = self.pauses.get();
-        self.pauses.set(pauses.saturating_add(1));
-        if pauses < AT_ONCE {
+    pub(crate) fn pause(&mut self) {
+        if self.pauses < AT_ONCE {
+            self.pauses += 1;
             std::hint::spin_loop();
         } else {
             std::thread::yield_now();

@@ -12,7 +12,7 @@ const ALLOWED: [(&str, &str); 3] = [
 ];
 
 /// Where the sources of what users get are.
-pub(super) const PRODUCT: [&str; 6] = [
+const PRODUCT: [&str; 6] = [
     "src",
     "rpc-core/src",
     "rpc-transport/src",
@@ -22,7 +22,7 @@ pub(super) const PRODUCT: [&str; 6] = [
 ];
 
 /// Finds the sources in a folder.
-pub(super) fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
@@ -33,13 +33,19 @@ pub(super) fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-#[test]
-fn only_what_does_not_wait_knows_the_time_of_day() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+/// The sources of what users get.
+pub(super) fn product(root: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for folder in PRODUCT {
         files(&root.join(folder), &mut found);
     }
+    found
+}
+
+#[test]
+fn only_what_does_not_wait_knows_the_time_of_day() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let found = product(root);
     let mut monotonic = 0;
     let mut asks: Vec<String> = Vec::new();
     for path in &found {

@@ -8,7 +8,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::clocks::{PRODUCT, files};
+use super::clocks::product;
 
 /// The lines that use a weaker order: how often, and why nothing rests on it.
 const ALLOWED: [(&str, &str, usize, &str); 10] = [
@@ -37,10 +37,7 @@ fn before_tests(text: &str) -> &str {
 #[test]
 fn nothing_rests_on_a_weak_order() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let mut found = Vec::new();
-    for folder in PRODUCT {
-        files(&root.join(folder), &mut found);
-    }
+    let found = product(root);
     let (mut weak, mut strong) = (Vec::new(), 0);
     for path in &found {
         let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();

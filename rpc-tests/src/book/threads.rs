@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::clocks::{PRODUCT, files};
+use super::clocks::product;
 
 /// The files that name handles alone, and why.
 const ALLOWED: [(&str, &str); 3] = [
@@ -17,10 +17,7 @@ const ALLOWED: [(&str, &str); 3] = [
 #[test]
 fn the_handles_of_threads_know_their_process() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let mut found = Vec::new();
-    for folder in PRODUCT {
-        files(&root.join(folder), &mut found);
-    }
+    let found = product(root);
     let mut own = 0;
     let mut alone: Vec<String> = Vec::new();
     for path in found.iter().filter(|path| !path.iter().any(|part| part == "models")) {

@@ -47,6 +47,13 @@ impl Served {
         self.server.connect(there, config).unwrap()
     }
 
+    /// A peer that is no vat, and the connection to it.
+    fn stranger(&self) -> (TcpStream, Connection) {
+        let listener = tcp::Listener::bind("127.0.0.1:0").unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (peer, self.server_side(listener.accept().unwrap()))
+    }
+
     /// The honest client is served.
     fn ask(&self) {
         self.honest.ping_request().call().unwrap();
@@ -115,9 +122,7 @@ fn raw(sent: &[u8], refused_from: usize) {
     let _watchdog = Watchdog::start();
     let wire = || Wire::Tcp.pair();
     let served = Served::over(wire);
-    let listener = tcp::Listener::bind("127.0.0.1:0").unwrap();
-    let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let there = served.server_side(listener.accept().unwrap());
+    let (mut peer, there) = served.stranger();
     let ((), refusals) = without_pieces_from(refused_from, || {
         // The vat may have closed the socket before it has everything.
         let _sent = peer.write_all(sent);
@@ -151,9 +156,7 @@ fn a_message_that_is_buffered_and_for_which_there_is_no_memory_ends_its_connecti
     let _watchdog = Watchdog::start();
     let wire = || Wire::Tcp.pair();
     let served = Served::over(wire);
-    let listener = tcp::Listener::bind("127.0.0.1:0").unwrap();
-    let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let there = served.server_side(listener.accept().unwrap());
+    let (mut peer, there) = served.stranger();
     let words = 6 << 10;
     // A bootstrap request, and behind it words to which nothing points.
     let mut sent = [0_u32, words].map(u32::to_le_bytes).concat();

@@ -125,7 +125,7 @@ impl CallCell {
     /// that tells the observers. For use under the order lock: the peer may finish the call
     /// as soon as that is free.
     pub(crate) fn tail_called(&self) -> Option<Box<dyn FnOnce() + Send>> {
-        let is_observer = |listener: &mut WhenDone| matches!(listener, WhenDone::Observer(_));
+        let is_observer = |listener: &mut WhenDone| listener.observes();
         let observers: Vec<_> = self.state.lock().when_done.extract_if(.., is_observer).collect();
         if observers.is_empty() {
             return None;

@@ -91,23 +91,22 @@ impl Checkpoint {
 
     // ---- Inwards
 
-    /// `first` is what was at the place that the peer has called, unless another capability was
-    /// chosen for the call before.
+    /// `first` is what was at the place that the peer has called, and that is kept.
     fn pass_inwards(
         self: &Arc<Self>,
         machine: &Arc<Machine>,
         call: CallRequest,
-        first: Option<&Client>,
+        first: Client,
         decision: Decision,
         kept: Option<Hosted>,
     ) -> Onward {
-        let is_there =
-            |target: &Client| first.is_some_and(|first| first.address() == target.address());
         match decision {
             Decision::Deliver(target) => {
-                // The interceptors may have taken their time.
+                // The interceptors may have taken their time, and meanwhile the place may have been
+                // described to the peer, whose later calls take another way (Note [described
+                // path]).
                 let target = match &kept {
-                    Some(place) if is_there(&target) => place.target(),
+                    Some(place) if target.address() == first.address() => place.target(),
                     _ => target,
                 };
                 let delivery = Delivery::Call(call);
@@ -118,8 +117,7 @@ impl Checkpoint {
             }
             Decision::Refuse(error) => Delivery::Call(call).fail(&error),
             Decision::Delay { delay, target, next } => {
-                let is_there = is_there(&target);
-                let delayed = Delayed { call, target, next, kept, is_there };
+                let delayed = Delayed { call, first, target, next, kept };
                 Paused::begin(self, machine, delayed, delay);
                 return Onward::Paused;
             }
@@ -161,7 +159,7 @@ impl Border for Checkpoint {
                     Some(chain) => chain.decide(&call, target),
                     None => Decision::Deliver(target),
                 };
-                self.pass_inwards(machine, call, Some(&first), decision, kept)
+                self.pass_inwards(machine, call, first, decision, kept)
             }
             other @ (Delivery::Disembargo(_) | Delivery::Lift(_) | Delivery::Join(_)) => {
                 target.deliver(other);
@@ -185,16 +183,13 @@ struct Paused {
 
 struct Delayed {
     call: CallRequest,
+    /// What was at the place that the peer has called.
+    first: Client,
     target: Client,
     /// The first interceptor that was not asked yet.
     next: usize,
-    /// The place that the peer has called. Also what may keep the call from being cancelled
-    /// before it is on its way.
+    /// That place. Also what may keep the call from being cancelled before it is on its way.
     kept: Option<Hosted>,
-    /// Whether the target is what is at this place, and no interceptor has chosen another one.
-    /// Then it is looked up again afterwards: meanwhile the place may have been described to
-    /// the peer, whose later calls take another way (Note [described path]).
-    is_there: bool,
 }
 
 impl Paused {
@@ -220,8 +215,7 @@ impl Paused {
     }
 
     fn go_on(&self, how: Released) {
-        let Some(Delayed { call, target, next, kept, is_there }) = self.delayed.lock().take()
-        else {
+        let Some(Delayed { call, first, target, next, kept }) = self.delayed.lock().take() else {
             return drop(how);
         };
         call.cell.left_queue();
@@ -229,16 +223,11 @@ impl Paused {
             Delivery::Call(call).fail(&cancelled());
             Onward::GoesOn
         } else {
-            let target = match &kept {
-                Some(place) if is_there => place.target(),
-                _ => target,
-            };
-            let first = is_there.then(|| target.clone());
             let decision = match &self.checkpoint.incoming {
                 Some(chain) => chain.resume(next, how, &call, target),
                 None => Decision::Deliver(target),
             };
-            self.checkpoint.pass_inwards(&self.machine, call, first.as_ref(), decision, kept)
+            self.checkpoint.pass_inwards(&self.machine, call, first, decision, kept)
         };
         if onward == Onward::GoesOn {
             self.resume();
@@ -258,7 +247,7 @@ impl Delays for Paused {
         let gone = self.delayed.lock().take();
         if let Some(delayed) = gone {
             Delivery::Call(delayed.call).fail(&cancelled());
-            drop((delayed.target, delayed.kept));
+            drop((delayed.first, delayed.target, delayed.kept));
             self.resume();
         }
     }

@@ -102,7 +102,7 @@ impl Reading {
 
     /// Makes the steps of what has come to both sides on a thread that waits.
     pub(super) fn make_steps_of_both(&self, parker: &Parker, deadline: Deadline, prepared: bool) {
-        let is_over = || deadline != Deadline::NEVER && deadline.has_passed();
+        let is_over = || deadline.has_passed();
         let goes_on = || !parker.is_unparked() && !is_over();
         let other = self.other();
         let both = if prepared {

@@ -169,7 +169,7 @@ impl Spinning {
         sleep: impl FnOnce() -> Polled,
     ) -> Polled {
         // Whoever only looks tells nothing of how long others wait.
-        if self.most.is_zero() || is_over(deadline) {
+        if self.most.is_zero() || deadline.has_passed() {
             return sleep();
         }
         let plan = self.state.lock().plan();
@@ -203,10 +203,10 @@ impl Spinning {
         deadline: Deadline,
         is_readable: impl Fn() -> bool,
     ) -> Option<Spun> {
-        let spin = Spin::begin()?;
+        let mut spin = Spin::begin()?;
         let watch = Stopwatch::start();
         loop {
-            if parker.is_unparked() || is_over(deadline) {
+            if parker.is_unparked() || deadline.has_passed() {
                 return Some(Spun::Ended);
             }
             // Also where something has come meanwhile: another thread had the processor.
@@ -219,10 +219,6 @@ impl Spinning {
             spin.pause();
         }
     }
-}
-
-fn is_over(deadline: Deadline) -> bool {
-    deadline != Deadline::NEVER && deadline.has_passed()
 }
 
 impl State {
