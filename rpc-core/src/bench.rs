@@ -4,7 +4,7 @@
 //! message is encoded, copied once and decoded, as between two processes. What a call
 //! costs beyond this is the cost of threads and sockets.
 
-use std::collections::VecDeque;
+use std::cell::Cell;
 use std::sync::Arc;
 
 use capnp::Word;
@@ -27,21 +27,25 @@ pub struct TwoVats {
     caller: Side,
     server: Side,
     jobs: Arc<Jobs>,
+    running: Spare<Job>,
 }
 
-#[derive(Debug)]
 struct Side {
     machine: Arc<Machine>,
     sent: Arc<Sent>,
+    moving: Spare<wire::Message>,
 }
 
 /// The messages that one machine has sent and the other one has not received.
 #[derive(Default)]
-struct Sent(Mutex<VecDeque<wire::Message>>);
+struct Sent(Mutex<Vec<wire::Message>>);
 
 /// The methods that are to run.
 #[derive(Default)]
-struct Jobs(Mutex<VecDeque<Job>>);
+struct Jobs(Mutex<Vec<Job>>);
+
+/// An empty list that changes places with a full one, so that its memory is used again.
+struct Spare<T>(Cell<Vec<T>>);
 
 impl TwoVats {
     /// Links two vats, one of which serves `server`. Returns the other one's client of
@@ -58,7 +62,8 @@ impl TwoVats {
         let executor = Arc::clone(&jobs) as Arc<dyn Executor>;
         let dispatch = dispatch_of::<C, S>(server);
         let object = Client::of(LocalObject::new(dispatch, Concurrency::Serial, executor));
-        let vats = TwoVats { caller: Side::new(None), server: Side::new(Some(object)), jobs };
+        let (caller, server) = (Side::new(None), Side::new(Some(object)));
+        let vats = TwoVats { caller, server, jobs, running: Spare::new() };
         let machine = &vats.caller.machine;
         let client = machine
             .try_bootstrap(None, wait_for_room(machine.room(), Deadline::NEVER))
@@ -74,7 +79,10 @@ impl TwoVats {
     pub fn settle(&self) -> Result<()> {
         loop {
             let moved = self.caller.deliver_to(&self.server)?
-                | self.jobs.run()
+                | self.running.each(&self.jobs.0, |job| {
+                    job.run();
+                    Ok(())
+                })?
                 | self.server.deliver_to(&self.caller)?;
             if !moved {
                 return Ok(());
@@ -88,20 +96,39 @@ impl Side {
         let sent = Arc::new(Sent::default());
         let outbox = Arc::clone(&sent) as Arc<dyn Outbox>;
         let offers = Offers { bootstrap, ..Offers::default() };
-        Side { machine: Machine::new(Settings::default(), offers, outbox), sent }
+        let machine = Machine::new(Settings::default(), offers, outbox);
+        Side { machine, sent, moving: Spare::new() }
     }
 
     /// Returns whether there was something to deliver.
     fn deliver_to(&self, other: &Side) -> Result<bool> {
-        let mut moved = false;
-        while let Some(message) = self.sent.pop() {
-            let bytes = message.size_estimate();
+        let mut bytes = 0;
+        let moved = self.moving.each(&self.sent.0, |message| {
+            bytes += message.size_estimate();
             let frame = copied(&wire::encode(message)?)?;
-            self.machine.room().sent(bytes);
             other.machine.receive(wire::decode(frame)?);
-            moved = true;
+            Ok(())
+        });
+        if bytes > 0 {
+            self.machine.room().sent(bytes);
         }
-        Ok(moved)
+        moved
+    }
+}
+
+impl<T> Spare<T> {
+    fn new() -> Self {
+        Spare(Cell::new(Vec::new()))
+    }
+
+    /// Takes everything out of `queue`, in order, and returns whether there was something.
+    fn each(&self, queue: &Mutex<Vec<T>>, mut step: impl FnMut(T) -> Result<()>) -> Result<bool> {
+        let mut taken = self.0.take();
+        std::mem::swap(&mut taken, &mut queue.lock());
+        let any = !taken.is_empty();
+        let done = taken.drain(..).try_for_each(&mut step);
+        self.0.set(taken);
+        done.map(|()| any)
     }
 }
 
@@ -124,40 +151,30 @@ fn copied(frame: &message::Message) -> Result<message::Message> {
         .ok_or_else(|| Error::failed("the segments do not fit their lengths"))
 }
 
-impl Sent {
-    fn pop(&self) -> Option<wire::Message> {
-        self.0.lock().pop_front()
-    }
-}
-
 impl Outbox for Sent {
     fn push(&self, message: wire::Message) {
-        self.0.lock().push_back(message);
+        self.0.lock().push(message);
     }
 
     fn disconnected(&self) {}
 }
 
-impl Jobs {
-    /// Returns whether there was a job to run.
-    fn run(&self) -> bool {
-        let mut ran = false;
-        while let Some(job) = self.pop() {
-            job.run();
-            ran = true;
-        }
-        ran
-    }
-
-    fn pop(&self) -> Option<Job> {
-        self.0.lock().pop_front()
+impl Executor for Jobs {
+    fn spawn(&self, job: Job) -> std::result::Result<(), Refused> {
+        self.0.lock().push(job);
+        Ok(())
     }
 }
 
-impl Executor for Jobs {
-    fn spawn(&self, job: Job) -> std::result::Result<(), Refused> {
-        self.0.lock().push_back(job);
-        Ok(())
+impl std::fmt::Debug for Side {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Side").field("sent", &self.sent).finish_non_exhaustive()
+    }
+}
+
+impl<T> std::fmt::Debug for Spare<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Spare")
     }
 }
 

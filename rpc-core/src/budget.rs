@@ -68,27 +68,46 @@ impl Budget {
     /// # Errors
     /// There is no room for it.
     pub(crate) fn charge(self: &Arc<Self>, kind: Kind, bytes: u64) -> Result<Charge, Error> {
-        let charge = self.charge_anyway(kind, bytes);
+        self.take(kind, bytes)?;
+        Ok(Charge { budget: Arc::clone(self), bytes, kind })
+    }
+
+    /// Takes a part of the budget that has to be [given back](Self::give_back) by hand: for
+    /// entries of which there is one for each call, and which lie beside the budget.
+    ///
+    /// # Errors
+    /// There is no room for it.
+    pub(crate) fn take(&self, kind: Kind, bytes: u64) -> Result<(), Error> {
+        self.add(kind, bytes);
         let limit = match kind {
             Kind::Entry => self.limit,
             Kind::Results | Kind::Content => self.limit - self.limit / 8,
         };
         let held = self.held();
         if held > limit {
-            drop(charge);
+            self.give_back(kind, bytes);
             return Err(Error::overloaded(format!(
                 "the peer's calls and capabilities would take {held} bytes; \
                  the limit is {} (Limits::budget_bytes)",
                 self.limit
             )));
         }
-        Ok(charge)
+        Ok(())
     }
 
     fn charge_anyway(self: &Arc<Self>, kind: Kind, bytes: u64) -> Charge {
-        let charge = Charge { budget: Arc::clone(self), bytes, kind };
-        charge.counter().fetch_add(bytes, Ordering::SeqCst);
-        charge
+        self.add(kind, bytes);
+        Charge { budget: Arc::clone(self), bytes, kind }
+    }
+
+    fn add(&self, kind: Kind, bytes: u64) {
+        self.held[kind as usize].fetch_add(bytes, Ordering::SeqCst);
+    }
+
+    /// Gives back what was [taken](Self::take).
+    pub(crate) fn give_back(&self, kind: Kind, bytes: u64) {
+        let before = self.held[kind as usize].fetch_sub(bytes, Ordering::SeqCst);
+        debug_assert!(before >= bytes, "a charge was given back twice");
     }
 
     /// The number of bytes that are in use.
@@ -107,26 +126,15 @@ impl Charge {
         self.bytes
     }
 
-    /// Gives the bytes back, though what this is for still exists: it will be dropped soon.
-    pub(crate) fn give_back(&mut self) {
-        let bytes = std::mem::take(&mut self.bytes);
-        self.counter().fetch_sub(bytes, Ordering::SeqCst);
-    }
-
     /// A charge for a copy of what this is for, whether there is room or not.
     pub(crate) fn again(&self) -> Charge {
         self.budget.charge_anyway(self.kind, self.bytes)
-    }
-
-    fn counter(&self) -> &AtomicU64 {
-        &self.budget.held[self.kind as usize]
     }
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        let before = self.counter().fetch_sub(self.bytes, Ordering::SeqCst);
-        debug_assert!(before >= self.bytes, "a charge was given back twice");
+        self.budget.give_back(self.kind, self.bytes);
     }
 }
 

@@ -83,7 +83,7 @@ mutant(
     "call-leaves-no-mark",
     "outgoing.rs",
     "a call through a promise leaves no mark",
-    "} <<<self.mark_called(dest);>>> let mut caps",
+    "<<<self.mark_called(dest);>>> let mut caps",
 )
 mutant(
     "passing-on-leaves-no-mark",
@@ -102,8 +102,8 @@ mutant(
     "embargo-lifted-to-the-short-path",
     "named.rs",
     "an embargo, or a held call, goes on along the path that is known now",
-    "later => <<<later.clone()>>>.client(),",
-    "{ let _ = later; self.now.clone() }",
+    "_ => <<<self.later()>>>.clone().client(),",
+    "{ let _ = self.later(); &self.now }",
 )
 mutant(
     "embargo-never-lifted",
@@ -284,7 +284,7 @@ mutant(
     "withdrawn-call-keeps-exports",
     "outgoing.rs",
     "a call that was cancelled before it left keeps the exports of its parameters",
-    "self.forget_question(question.id()); <<<self.withdraw(exports.into_iter());>>> return",
+    "self.free_question(id); <<<self.withdraw(exports.into_iter());>>> return",
     "drop(exports);",
 )
 mutant(
@@ -326,7 +326,7 @@ mutant(
     "no-return-for-cancelled-calls",
     "incoming/calls.rs",
     "a Finish that comes first gets no Return",
-    "answer::State::Running { .. } if <<<entry.cell.hint() == Hint::OnlyPipeline>>> => Ok(()),",
+    "answer::State::Running if <<<entry.cell().hint() == Hint::OnlyPipeline>>> => Ok(()),",
     "true",
 )
 mutant(
@@ -347,8 +347,8 @@ mutant(
     "question-asked-twice",
     "incoming/calls.rs",
     "a question may be asked while it is outstanding",
-    "if <<<machine.answers.contains(id) || machine.provisions.contains(id)>>> {",
-    "false",
+    "if let Some(answer) = <<<machine.answers.insert_new(id, answer)>>> {",
+    "machine.answers.insert(id, answer).filter(|_| false)",
 )
 mutant(
     "one-answer-too-many",
@@ -398,8 +398,8 @@ mutant(
     "tail-call-taken-twice",
     "incoming/returns.rs",
     "the outcome of a call may be taken by two questions",
-    "answer::ResultsTo::Yourself => <<<entry.interest.take()>>>.ok_or(\"has been taken before\"),",
-    "entry.interest.clone()",
+    "answer::ResultsTo::Yourself => <<<entry.take_interest()>>>.ok_or(\"has been taken before\"),",
+    "match &entry.call { answer::Call::Wanted(own) => Some(own.clone()), answer::Call::Taken(_) => None }",
 )
 mutant(
     "tail-call-fields-forgotten",
@@ -433,7 +433,7 @@ mutant(
     "tail-call-still-counts",
     "outgoing.rs",
     "a call that was passed on by a tail call counts for the flow limit until it is finished",
-    "<<<entry.cell.no_longer_counts();>>>",
+    "<<<entry.cell().no_longer_counts();>>>",
 )
 mutant(
     "return-before-its-call",
@@ -574,7 +574,7 @@ mutant(
     "end-cancels-nothing",
     "ending.rs",
     "calls of the peer are not cancelled when the connection ends",
-    "<<<self.effect(Effect::Cancel(Arc::clone(&answer.cell)));>>>",
+    "<<<self.effect(Effect::Cancel(Arc::clone(answer.cell())));>>>",
 )
 mutant(
     "end-forgets-held-calls",
@@ -631,7 +631,7 @@ mutant(
     "way-lost-at-the-finish",
     "incoming/calls.rs",
     "what is provided leads past what the finished results were described as",
-    "<<<self.keep_ways(&entry.cell);>>>",
+    "<<<self.keep_ways(entry.cell());>>>",
 )
 mutant(
     "vine-not-taken-back",
@@ -762,6 +762,13 @@ mutant(
     "None",
 )
 mutant(
+    "answered-calls-are-owed",
+    "answer.rs",
+    "a vat that is about to end waits for calls that it has answered",
+    "<<<counts.running.take_one();>>>",
+    "let _ = counts;",
+)
+mutant(
     "drained-takes-guests",
     "handoff/hosting.rs",
     "a vat that is about to end lets others come for what it has",
@@ -793,7 +800,8 @@ mutant(
     "answer-costs-until-dropped",
     "answer.rs",
     "an answer that has left the table goes on to cost the peer something",
-    "<<<self.charge.give_back();>>>",
+    "<<<budget.give_back(Kind::Entry, std::mem::take(&mut self.cost));>>>",
+    "let _ = budget;",
 )
 mutant(
     "backlog-without-bound",
@@ -884,7 +892,7 @@ mutant(
     "cancelled-on-the-way-in",
     "../cap/object.rs",
     "a call that is cancelled while it goes into the mailbox stays there",
-    "if <<<cell.is_unwanted()>>> { // The thread that",
+    "if <<<call.cell.was_cancelled()>>> { // The thread that",
     "false",
 )
 mutant(
@@ -925,7 +933,7 @@ equivalent(
     "outgoing.rs",
     "a call that was finished, or answered, is still answered by a tail call",
     "A call whose answer is not owed any more cannot become a question: that is looked at again where it does, and it ends there.",
-    "entry.serial == serial && <<<matches!(entry.state, answer::State::Running { .. })>>> });",
+    "entry.serial == serial && <<<matches!(entry.state, answer::State::Running)>>> });",
     "true",
 )
 equivalent(

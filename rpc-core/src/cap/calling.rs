@@ -330,7 +330,8 @@ impl Client {
     /// What this leads to, as [`shortened`](Self::shortened) finds it, and the first time
     /// limit on the way there.
     fn destination(&self) -> (Client, Option<Duration>) {
-        let (mut client, mut limit) = (self.clone(), None);
+        let Some(mut client) = self.next_resolved() else { return (self.clone(), None) };
+        let mut limit = self.timeout();
         while let Some(next) = client.next_resolved() {
             limit = limit.or(client.timeout());
             client = next;

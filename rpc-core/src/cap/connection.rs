@@ -45,8 +45,13 @@ pub(crate) trait Connection: Send + Sync {
     fn handle(&self) -> Option<Arc<dyn Any + Send + Sync>>;
 
     /// Sends the outcome of a call. Returns the outcome as later pipelined calls see it:
-    /// with the capabilities to which they are delivered.
-    fn return_answer(self: Arc<Self>, id: AnswerId, serial: Serial, outcome: Outcome) -> Outcome;
+    /// with the capabilities to which they are delivered; and this connection, for further use.
+    fn return_answer(
+        self: Arc<Self>,
+        id: AnswerId,
+        serial: Serial,
+        outcome: Outcome,
+    ) -> (Outcome, Arc<dyn Connection>);
 
     /// Records the end of a call of which the peer wants only the pipeline. The outcome
     /// stays in the call's cell; returns it, or an error if there is no room for it.
@@ -116,6 +121,10 @@ pub(crate) trait Question: Send + Sync {
 
     /// Whom the question was sent to. May be called under a lock.
     fn peer(&self) -> &PeerDescription;
+
+    /// Notes that the question with this serial, if it is this one, is in no table any more: then
+    /// there is nothing to report when its last reference is dropped. May be called under a lock.
+    fn is_forgotten(&self, serial: Serial);
 
     /// The promise for a field of the question's results: the same promise for the same
     /// path. `None` if the results have arrived already.

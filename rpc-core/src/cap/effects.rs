@@ -48,6 +48,7 @@ use crate::work::executor::{Executor, Job, Refused};
 use crate::work::hands::Busy;
 use crate::work::interrupt::Detached;
 use crate::work::pool::Pool;
+use crate::work::waiting::Called;
 use crate::work::waking::Suspended;
 use crate::work::{progress, role};
 
@@ -91,15 +92,14 @@ pub(crate) enum Effect {
     FlushReleases(Arc<dyn Connection>),
     /// Run a closure for which no worker was free.
     Run(Job),
+    /// Wake threads whose call is done.
+    Called(Called),
     /// Wake a task of the application's.
     Wake(Waker),
     /// A rare step of this library's own.
     Do(Box<dyn FnOnce() + Send>),
     /// End the threads of a connection whose tables are empty.
     Disconnected(Arc<dyn Connection>),
-    /// Drop a call of the peer that is in no table any more, and the peer's interest in it,
-    /// as [`Effect::Drop`] does.
-    LetGo(Arc<CallCell>, Option<Interest>),
     /// Drop something that may run application code.
     Drop(Box<dyn Any + Send>),
     /// Drop something of the application's.
@@ -156,9 +156,9 @@ impl Effect {
             Effect::RunInline(object) => application(|| object.run()),
             Effect::FlushReleases(connection) => connection.flush_releases(),
             Effect::Run(job) => application(|| job.run()),
+            Effect::Called(called) => called.wake(),
             Effect::Do(step) => step(),
             Effect::Disconnected(connection) => connection.disconnected(),
-            Effect::LetGo(cell, interest) => application(|| drop((cell, interest))),
             Effect::Drop(value) | Effect::DropForeign(value) => application(|| drop(value)),
             Effect::Wake(waker) => application(|| waker.wake()),
         }
@@ -438,7 +438,7 @@ impl ThreadEffects {
     /// The queue for an effect of this kind.
     fn queue_of(&self, effect: &Effect) -> &RefCell<VecDeque<Effect>> {
         match effect {
-            Effect::LetGo(..) | Effect::Drop(_) | Effect::DropForeign(_) => &self.drops,
+            Effect::Drop(_) | Effect::DropForeign(_) => &self.drops,
             _ => &self.queue,
         }
     }

@@ -88,6 +88,16 @@ impl IncomingCall {
         self.params.as_ref().unwrap_or_else(|| Payload::empty())
     }
 
+    /// The parameters for the one who reads them. Those that name capabilities stay here, too:
+    /// the call keeps these until it is answered.
+    pub(crate) fn params_to_read(&mut self) -> Payload {
+        let plain = |params: &mut Payload| params.caps().is_empty();
+        match self.params.take_if(plain) {
+            Some(params) => params,
+            None => self.params().clone(),
+        }
+    }
+
     /// Releases the parameters and the capabilities in them before the call is
     /// answered.
     pub fn release_params(&mut self) {

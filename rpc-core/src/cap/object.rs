@@ -201,23 +201,28 @@ impl LocalObject {
     /// Puts a call into the mailbox. Never waits.
     fn enqueue(self: Arc<Self>, call: CallRequest) {
         let place = self.next_place.fetch_add(1, Ordering::SeqCst);
-        let (origin, cell) = (call.cell.origin(), Arc::clone(&call.cell));
+        let (origin, address) = (call.cell.origin(), Arc::as_ptr(&call.cell) as usize);
+        let question = call.cell.answer_id().map(|id| id.0);
         // The cell is told first: see `LocalPromise::accept`.
-        cell.queued_in(Queue::Mailbox(Arc::downgrade(&self) as _), place);
-        let start = self.mailbox.lock().insert(origin, place, call);
-        if cell.is_unwanted() {
-            // The thread that cancelled the call may have looked before the call was in
-            // the mailbox.
-            self.withdraw(origin, place);
+        call.cell.queued_in(Queue::Mailbox(Arc::downgrade(&self) as _), place);
+        let mut mailbox = self.mailbox.lock();
+        if call.cell.was_cancelled() {
+            // The thread that cancelled the call may have looked into the mailbox already.
+            drop(mailbox);
+            if call.cell.is_unwanted() {
+                return Delivery::Call(call).fail(&cancelled());
+            }
+            mailbox = self.mailbox.lock();
         }
+        let start = mailbox.insert(origin, place, call);
+        drop(mailbox);
         if !start {
             return;
         }
         if self.concurrency == Concurrency::Inline {
             return effects::defer(Effect::RunInline(self));
         }
-        let question = cell.answer_id().map(|id| id.0);
-        let _own = own_call::comes(Arc::as_ptr(&cell) as usize, origin, question);
+        let _own = own_call::comes(address, origin, question);
         self.call_worker(origin);
     }
 

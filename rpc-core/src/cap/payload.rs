@@ -137,18 +137,27 @@ impl Payload {
     /// A reader of this content. Keep it while anything read from it is in use. Each
     /// reader may traverse eight times the message's size, and at least 8 Mi words.
     pub fn open(&self) -> Reader<Payload> {
+        self.clone().into_reader()
+    }
+
+    /// As [`open`](Self::open), for content that nobody else needs.
+    pub(crate) fn into_reader(self) -> Reader<Payload> {
         // The size was limited when the message was read. What remains to be limited is
         // amplification: pointers that lead to the same words many times.
-        self.open_within(8 << 20)
+        self.into_reader_within(8 << 20)
     }
 
     /// As [`open`](Self::open), for content that is copied: a small message must not
     /// turn into a large one.
     fn open_within(&self, least: usize) -> Reader<Payload> {
+        self.clone().into_reader_within(least)
+    }
+
+    fn into_reader_within(self, least: usize) -> Reader<Payload> {
         let mut options = ReaderOptions::new();
         let words = self.size_in_words().saturating_mul(8).max(least);
         options.traversal_limit_in_words(Some(words));
-        Reader::new(self.clone(), options)
+        Reader::new(self, options)
     }
 
     /// The root of the content in a reader that [`open`](Self::open) made. Capabilities

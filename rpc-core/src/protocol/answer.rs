@@ -28,27 +28,33 @@
 
 use std::sync::Arc;
 
-use crate::budget::Charge;
+use crate::budget::{Budget, Charge, Kind};
 use crate::cap::call::{CallCell, Interest};
 use crate::ids::{ExportId, Serial};
 use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::{Count, Tally};
 
-/// One answer.
+/// One answer. It [leaves the table](Self::left_table) before it is dropped.
 pub(crate) struct Answer {
     pub(crate) serial: Serial,
-    pub(crate) cell: Arc<CallCell>,
-    /// The peer's interest in the outcome. Dropping it cancels the call. Absent once a
-    /// question of this side has taken the outcome: then only that question counts.
-    pub(crate) interest: Option<Interest>,
+    pub(crate) call: Call,
     pub(crate) state: State,
     pub(crate) results_to: ResultsTo,
-    /// What the entry costs the peer.
-    pub(super) charge: Charge,
+    /// The number of bytes that the entry costs the peer; 0 once they were given back.
+    pub(super) cost: u64,
+}
+
+/// The call that is answered.
+pub(crate) enum Call {
+    /// The peer is interested in the outcome. Dropping this cancels the call.
+    Wanted(Interest),
+    /// A question of this side has taken the outcome: only that question counts.
+    Taken(Arc<CallCell>),
 }
 
 pub(crate) enum State {
     /// The call's outcome is owed.
-    Running { _owed: Owed },
+    Running,
     Returned {
         /// The exports in the results, one for each descriptor: the Finish may release
         /// them.
@@ -58,24 +64,75 @@ pub(crate) enum State {
     },
 }
 
+/// What a connection counts of its answers, changed under its order lock.
+#[derive(Default)]
+pub(crate) struct Counts {
+    /// The calls of the peer that have no outcome yet.
+    running: Tally,
+}
+
+impl Counts {
+    /// Counts one more answer, for which the budget has to have room.
+    pub(super) fn begin(&self) {
+        self.running.add_one();
+    }
+
+    pub(super) fn running(&self) -> usize {
+        self.running.get()
+    }
+}
+
 impl Answer {
+    pub(crate) fn cell(&self) -> &Arc<CallCell> {
+        match &self.call {
+            Call::Wanted(interest) => interest.cell(),
+            Call::Taken(cell) => cell,
+        }
+    }
+
+    /// Takes the peer's interest; `None` if that was done before.
+    pub(super) fn take_interest(&mut self) -> Option<Interest> {
+        let taken = Call::Taken(Arc::clone(self.cell()));
+        match std::mem::replace(&mut self.call, taken) {
+            Call::Wanted(interest) => Some(interest),
+            Call::Taken(_) => None,
+        }
+    }
+
     /// Notes that the Return was sent, or that none is wanted. `kept` is what results cost
     /// that stay.
-    pub(super) fn returned(&mut self, exports: Vec<ExportId>, kept: Option<Charge>) {
+    pub(super) fn returned(
+        &mut self,
+        counts: &Counts,
+        exports: Vec<ExportId>,
+        kept: Option<Charge>,
+    ) {
+        if let State::Running = self.state {
+            counts.running.take_one();
+        }
         self.state = State::Returned { exports, kept };
+    }
+
+    /// Ends an answer whose Return needs no Finish, and which has left the table. Whoever answers
+    /// the call holds it, so that nothing of the application's is dropped with this.
+    pub(super) fn answered(self, counts: &Counts, budget: &Budget) {
+        debug_assert!(Arc::strong_count(self.cell()) > 1, "nobody holds the call that is answered");
+        match self.left_table(counts, budget).call {
+            Call::Wanted(interest) => interest.satisfied(),
+            Call::Taken(_) => {}
+        }
     }
 
     /// Ends what counts of an answer that has left the table, and may be dropped only after
     /// the transaction.
-    pub(super) fn left_table(mut self) -> Self {
-        self.charge.give_back();
-        self.returned(Vec::new(), None);
+    pub(super) fn left_table(mut self, counts: &Counts, budget: &Budget) -> Self {
+        budget.give_back(Kind::Entry, std::mem::take(&mut self.cost));
+        self.returned(counts, Vec::new(), None);
         self
     }
 }
 
-/// Counts what is owed to the peer, such as the outcomes of its calls, for threads that look without the
-/// order lock.
+/// Counts what is owed to the peer, such as the outcomes of its Joins.
 #[derive(Clone, Default)]
 pub(crate) struct Debts(Arc<AtomicUsize>);
 

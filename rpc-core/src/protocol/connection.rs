@@ -48,8 +48,13 @@ impl Connection for Machine {
         self.outbox.handle()
     }
 
-    fn return_answer(self: Arc<Self>, id: AnswerId, serial: Serial, outcome: Outcome) -> Outcome {
-        Machine::return_answer(&self, id, serial, outcome)
+    fn return_answer(
+        self: Arc<Self>,
+        id: AnswerId,
+        serial: Serial,
+        outcome: Outcome,
+    ) -> (Outcome, Arc<dyn Connection>) {
+        (Machine::return_answer(&self, id, serial, outcome), self)
     }
 
     fn keep_answer(self: Arc<Self>, id: AnswerId, serial: Serial, outcome: Outcome) -> Outcome {
@@ -101,6 +106,10 @@ impl Connection for Machine {
 }
 
 impl Question for QuestionRef {
+    fn is_forgotten(&self, serial: Serial) {
+        self.forget(serial);
+    }
+
     fn number(&self) -> u32 {
         self.id().0
     }

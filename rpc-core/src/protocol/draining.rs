@@ -27,7 +27,7 @@ impl Machine {
 
     /// Whether every call of the peer that was taken has its outcome.
     pub(crate) fn owes_nothing(&self) -> bool {
-        self.debts.count() == 0
+        self.answering.running() == 0
     }
 }
 

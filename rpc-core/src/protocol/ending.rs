@@ -101,14 +101,15 @@ impl Txn<'_> {
             self.effect(Effect::drop(embargo.target));
         }
         for (_, answer) in machine.answers.take_all() {
-            if let answer::State::Running { .. } = answer.state {
+            if let answer::State::Running = answer.state {
                 // The call is cancelled even if fields of its results are still
                 // referred to: a method to which the peer gave such a field may be
                 // waiting for this call.
-                self.effect(Effect::Cancel(Arc::clone(&answer.cell)));
-                self.effect(Effect::Complete(Arc::clone(&answer.cell), Err(error.clone())));
+                self.effect(Effect::Cancel(Arc::clone(answer.cell())));
+                self.effect(Effect::Complete(Arc::clone(answer.cell()), Err(error.clone())));
             }
-            self.effect(Effect::drop(answer.left_table()));
+            let left = answer.left_table(&machine.answering, &machine.budget);
+            self.effect(Effect::drop(left));
         }
         if let Phase::Dead(_) = self.order.phase {
             for call in self.order.taken.take_all() {

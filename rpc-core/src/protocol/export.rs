@@ -58,12 +58,12 @@ pub(crate) enum Kind {
 }
 
 impl Export {
-    /// The path of calls that the peer sends to this export, now and later. It is not
-    /// shortened, see Note [described path].
-    pub(crate) fn way(&self) -> Client {
+    /// The path of calls that the peer sends to this export, now and later, if it is not what
+    /// the [target](Self::target) is. It is not shortened, see Note [described path].
+    pub(crate) fn changing_way(&self) -> Option<Client> {
         match &self.kind {
-            Kind::Settled(client) | Kind::Vine(_, client) => client.clone(),
-            Kind::Pending(slot) | Kind::Resolved(slot) => Client::of(Arc::clone(slot)),
+            Kind::Settled(_) | Kind::Vine(..) => None,
+            Kind::Pending(slot) | Kind::Resolved(slot) => Some(Client::of(Arc::clone(slot))),
         }
     }
 

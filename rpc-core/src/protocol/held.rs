@@ -418,7 +418,7 @@ impl Txn<'_> {
                         let cell = Arc::clone(&call.cell);
                         self.effect(Effect::Complete(cell, Err(error.clone())));
                     }
-                    self.effect(Effect::drop((target.now, target.later, delivery)));
+                    self.effect(Effect::drop((target, delivery)));
                 }
                 // A capability of this side outlives the connection.
                 Some(Item::Lead(promise, place)) => self.lead(promise, place),

@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use super::{Machine, Phase, Txn};
 use crate::error::Error;
+use crate::sync::Count;
 use crate::sync::atomic::Ordering;
 
 /// Why nothing can begin on a connection that has not failed.
@@ -69,12 +70,12 @@ impl Machine {
 
     /// Whether the peer has sent anything.
     pub(crate) fn has_heard(&self) -> bool {
-        self.heard.load(Ordering::SeqCst) > 0
+        self.heard.get() > 0
     }
 
     /// The number of messages sent or received. Wraps around.
     pub(crate) fn activity(&self) -> usize {
-        self.activity.load(Ordering::SeqCst)
+        self.said.get().wrapping_add(self.heard.get())
     }
 }
 

@@ -114,8 +114,8 @@ impl ImportRef {
 
     /// Sends a delivery to the import. Must not be called under a lock.
     pub(super) fn send(self: Arc<Self>, delivery: Delivery) {
-        let machine = Arc::clone(&self.machine);
-        machine.deliver_to(Dest::Import(self), delivery);
+        let dest = Dest::Import(self);
+        dest.machine().deliver_to(&dest, delivery);
     }
 }
 

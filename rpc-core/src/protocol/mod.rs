@@ -48,14 +48,16 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
 
 use crate::log::tell;
-use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::atomic::AtomicBool;
+#[cfg(feature = "metrics")]
+use crate::sync::atomic::Ordering;
+use crate::sync::{Count, Mutex, MutexGuard, Tally};
 use crossbeam_queue::SegQueue;
 use foldhash::fast::RandomState;
 
 pub(crate) use self::dest::Dest;
 
-use self::answer::{Answer, Debts};
+use self::answer::{Answer, Counts, Debts};
 use self::embargo::Embargo;
 use self::export::Export;
 use self::handoff::Neighbour;
@@ -127,13 +129,13 @@ pub(crate) struct Machine {
     outbox: Arc<dyn Outbox>,
     /// Whether the phase is `Idle`, for threads that look without the lock.
     idle: AtomicBool,
-    /// The calls of the peer that have no outcome yet.
-    debts: Debts,
-    activity: AtomicUsize,
+    answering: Counts,
     /// Those who are told when the tables are empty: Note [ending].
     endings: Endings,
-    /// The number of messages of the peer that have arrived. Wraps around.
-    heard: AtomicUsize,
+    /// The number of messages of the peer that have arrived, changed under the order lock.
+    heard: Tally,
+    /// That of this side that were queued, likewise.
+    said: Tally,
     #[cfg(feature = "metrics")]
     traffic: Traffic,
 }
@@ -417,10 +419,10 @@ impl Machine {
             border: Mutex::new(border),
             outbox,
             idle: AtomicBool::new(false),
-            debts: Debts::default(),
-            activity: AtomicUsize::new(0),
+            answering: Counts::default(),
+            said: Tally::default(),
             endings: Endings::default(),
-            heard: AtomicUsize::new(0),
+            heard: Tally::default(),
             #[cfg(feature = "metrics")]
             traffic: Traffic::default(),
         })
@@ -510,7 +512,7 @@ impl Txn<'_> {
     fn send(&mut self, message: wire::Message) {
         if let Phase::Live | Phase::Idle = self.order.phase {
             tell!(TRACE, ?message, "send");
-            self.machine.activity.fetch_add(1, Ordering::SeqCst);
+            self.machine.said.add_one();
             self.machine.room.queued(message.size_estimate());
             #[cfg(feature = "metrics")]
             self.machine.traffic.sent.fetch_add(message.size_estimate() as u64, Ordering::Relaxed);

@@ -65,13 +65,14 @@ pub(crate) struct Hosted {
     /// The target as long as no further message is received.
     pub(super) now: Route,
     /// The target later on: it may be described to the peer in the meantime, and then this
-    /// must take the same path as later calls, see Note [described path].
-    pub(super) later: Route,
+    /// must take the same path as later calls, see Note [described path]. `None` if that makes
+    /// no difference.
+    later: Option<Route>,
 }
 
 impl Hosted {
     pub(super) fn client(client: Client) -> Self {
-        Hosted { now: Route::Client(client.clone()), later: Route::Client(client) }
+        Hosted { now: Route::Client(client), later: None }
     }
 
     /// A field of an answer.
@@ -80,13 +81,13 @@ impl Hosted {
             Ok(client) => Route::Client(client),
             Err(_) => Route::Field(Arc::clone(cell), path.clone()),
         };
-        Hosted { now, later: Route::Field(Arc::clone(cell), path.clone()) }
+        Hosted { now, later: Some(Route::Field(Arc::clone(cell), path.clone())) }
     }
 
     /// A field of an answer that has been described to the peer.
     pub(super) fn described_field(cell: &Arc<CallCell>, path: &Path) -> Self {
         let route = || Route::Field(Arc::clone(cell), path.clone());
-        Hosted { now: route(), later: route() }
+        Hosted { now: route(), later: Some(route()) }
     }
 
     /// The target, now that it is later. This must be dropped only when the delivery is on
@@ -98,9 +99,13 @@ impl Hosted {
         match &self.later {
             // The call was finished before there were results that could have been
             // described: the place is unchanged.
-            Route::Field(cell, _) if cell.is_cancelled() => self.now.clone().client(),
-            later => later.clone().client(),
+            Some(Route::Field(cell, _)) if cell.is_cancelled() => self.now.clone().client(),
+            _ => self.later().clone().client(),
         }
+    }
+
+    pub(super) fn later(&self) -> &Route {
+        self.later.as_ref().unwrap_or(&self.now)
     }
 }
 
@@ -130,7 +135,7 @@ impl Txn<'_> {
     pub(super) fn export_place(&self, id: u32) -> Option<Hosted> {
         self.machine.exports.with(ExportId(id), |entry| Hosted {
             now: Route::Client(entry.target()),
-            later: Route::Client(entry.way()),
+            later: entry.changing_way().map(Route::Client),
         })
     }
 
@@ -145,7 +150,7 @@ impl Txn<'_> {
                 path.len()
             )));
         }
-        let cell = self.machine.answers.with(id, |entry| Arc::clone(&entry.cell));
+        let cell = self.machine.answers.with(id, |entry| Arc::clone(entry.cell()));
         let cell = cell.ok_or_else(|| {
             Error::failed(format!("pipelined on question {id}, which is not outstanding"))
         })?;

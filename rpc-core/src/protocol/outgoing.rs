@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use super::answer::Answer;
 use super::descriptors::exporting::Described;
 use super::dest::{Dest, Pinned};
 use super::idle::Unused;
 use super::question::{self, Asked, Question, QuestionRef};
 use super::{Machine, Pipelines, Txn, UnwantedReturns, answer, costs};
 use crate::budget::{Charge, Kind};
-use crate::cap::call::CallCell;
+use crate::cap::call::{CallCell, Departure};
 use crate::cap::client::Client;
 use crate::cap::delivery::{CallRequest, Delivery, Echo, Tail, cancelled};
 use crate::cap::effects::Effect;
@@ -26,9 +25,9 @@ const FRAME_WORDS: usize = 16;
 
 impl Machine {
     /// Sends a delivery to a place behind this connection.
-    pub(crate) fn deliver_to(self: &Arc<Self>, dest: Dest, delivery: Delivery) {
+    pub(crate) fn deliver_to(self: &Arc<Self>, dest: &Dest, delivery: Delivery) {
         if let Some(delivery) = prepared(delivery) {
-            self.transact(|txn| txn.deliver(&dest, delivery));
+            self.transact(|txn| txn.deliver(dest, delivery));
         }
     }
 
@@ -220,29 +219,37 @@ impl Txn<'_> {
             Hint::NoPipelining if cell.is_own() => (kept, Hint::NoPipelining),
             _ => (kept, Hint::None),
         };
-        let asked = Asked {
-            results_to: kept,
-            cell: answer.is_none().then(|| Arc::clone(&cell)),
-            params: exports.clone(),
-            ..Asked::default()
-        };
-        let Some(question) = self.ask(asked, Some(permit)) else {
+        let Some(question) = self.new_question(kept) else {
             self.withdraw(exports.into_iter());
             let error = passed_on.failed(Error::overloaded("no question id is free"));
             return self.effect(Effect::Complete(cell, Err(error)));
         };
-        let Some(fields) = cell.asked(Arc::clone(&question) as _, tail) else {
-            // The call was cancelled before it left: it is as if it had never been
-            // made.
-            self.forget_question(question.id());
-            self.withdraw(exports.into_iter());
-            return self.effect(Effect::Complete(cell, Err(passed_on.failed(cancelled()))));
+        let (id, serial) = (question.id(), question.serial());
+        let fields = match cell.asked(question, tail) {
+            Departure::Unwanted => {
+                // The call was cancelled before it left: it is as if it had never been
+                // made.
+                self.free_question(id);
+                self.withdraw(exports.into_iter());
+                return self.effect(Effect::Complete(cell, Err(passed_on.failed(cancelled()))));
+            }
+            Departure::Alone => None,
+            Departure::WithFields(question, fields) => Some((question, fields)),
         };
         if let Some(timeout) = self.machine.settings.call_timeout
             && cell.is_undecided()
         {
             self.effect(Effect::Limit(Arc::clone(&cell), timeout));
         }
+        // Rarely is there more to do for the call here.
+        let call = (answer.is_some() || fields.is_some()).then(|| Arc::clone(&cell));
+        let asked = Asked {
+            results_to: kept,
+            cell: answer.is_none().then_some(cell),
+            params: exports,
+            ..Asked::default()
+        };
+        self.enter_question(id, serial, asked, Some(permit));
         self.mark_called(dest);
         let mut caps = Descriptors::default();
         if !described.is_empty() {
@@ -252,7 +259,7 @@ impl Txn<'_> {
             }
         }
         self.send_with_trailing(wire::Message::Call(wire::Call {
-            question: question.id().0,
+            question: id.0,
             target: dest.target(),
             interface,
             method,
@@ -260,13 +267,14 @@ impl Txn<'_> {
             results_to,
             hint,
         }));
-        if let Some(id) = answer {
-            self.return_from_question(id, question.id());
+        let Some(cell) = call else { return };
+        if let Some(answer) = answer {
+            self.return_from_question(answer, id);
             if let Some(step) = cell.tail_called() {
                 self.effect(Effect::Do(step));
             }
         }
-        if !fields.is_empty() {
+        if let Some((question, fields)) = fields {
             let fields = fields
                 .into_iter()
                 .filter_map(|(path, field)| Some((field, self.question_field(&question, &path)?)))
@@ -284,16 +292,17 @@ impl Txn<'_> {
         }
         let (id, serial) = cell.asked_by(&**self.machine)?;
         let owed = self.machine.answers.with(id, |entry| {
-            entry.serial == serial && matches!(entry.state, answer::State::Running { .. })
+            entry.serial == serial && matches!(entry.state, answer::State::Running)
         });
         (owed == Some(true)).then_some(id)
     }
 
     /// Answers the peer with the results of a question that was just sent to it.
     fn return_from_question(&mut self, id: AnswerId, question: QuestionId) {
-        self.machine.answers.with(id, |entry| {
-            entry.returned(Vec::new(), None);
-            entry.cell.no_longer_counts();
+        let machine = self.machine;
+        machine.answers.with(id, |entry| {
+            entry.returned(&machine.answering, Vec::new(), None);
+            entry.cell().no_longer_counts();
         });
         self.send(wire::Message::Return(wire::Return {
             answer: id.0,
@@ -358,14 +367,25 @@ impl Txn<'_> {
 
     /// Enters a question.
     pub(super) fn ask(&mut self, asked: Asked, permit: Option<Permit>) -> Option<Arc<QuestionRef>> {
-        let id = match asked.results_to {
+        let question = self.new_question(asked.results_to)?;
+        self.enter_question(question.id(), question.serial(), asked, permit);
+        Some(question)
+    }
+
+    /// A question that has its id, and is to be [entered](Self::enter_question) in this
+    /// transaction; `None` if no id is free.
+    fn new_question(&mut self, results_to: question::ResultsTo) -> Option<Arc<QuestionRef>> {
+        let id = match results_to {
             question::ResultsTo::Unwanted => self.unreturned_question()?,
             _ => QuestionId(self.order.question_ids.allocate()?),
         };
         let serial = self.serial();
+        Some(QuestionRef::new(Arc::clone(self.machine), id, serial))
+    }
+
+    fn enter_question(&self, id: QuestionId, serial: Serial, asked: Asked, permit: Option<Permit>) {
         let question = Question { serial, state: question::State::Asked(asked), permit };
         self.machine.questions.insert(id, question);
-        Some(QuestionRef::new(Arc::clone(self.machine), id, serial))
     }
 
     /// The id of a question that gets no Return; `None` if all were used.
@@ -428,11 +448,11 @@ impl Txn<'_> {
             return self.return_answer(id, serial, Err(error));
         }
         let kept = Ok(Payload::empty().clone());
-        let answered = self.machine.answers.remove_if(id, |entry| entry.serial == serial);
+        let machine = self.machine;
+        let answered = machine.answers.remove_if(id, |entry| entry.serial == serial);
         // If the question is finished, or the connection has ended, no Return is wanted.
         let Some(entry) = answered else { return kept };
-        let Answer { cell, interest, .. } = entry.left_table();
-        self.effect(Effect::LetGo(cell, interest));
+        entry.answered(&machine.answering, &machine.budget);
         let (frame, _) = results.into_parts();
         self.send_with_trailing(wire::Message::Return(wire::Return {
             answer: id.0,
@@ -473,7 +493,7 @@ impl Txn<'_> {
             Ok((frame, described, results.origin, results.kept, charge))
         });
         // Without capabilities, a Finish would have nothing to release.
-        let hint = machine.answers.with(id, |entry| entry.cell.hint());
+        let hint = machine.answers.with(id, |entry| entry.cell().hint());
         let finish = match &described {
             Ok((_, described, ..)) if described.is_empty() => FinishNeeded::No,
             // Here there is no pipelined call either that has to learn of the error.
@@ -507,8 +527,8 @@ impl Txn<'_> {
         match finish {
             FinishNeeded::Yes => {
                 let cell = machine.answers.with(id, |entry| {
-                    entry.returned(exports, charge);
-                    Arc::clone(&entry.cell)
+                    entry.returned(&machine.answering, exports, charge);
+                    Arc::clone(entry.cell())
                 });
                 if let Some(cell) = cell {
                     cell.described(&kept);
@@ -516,8 +536,7 @@ impl Txn<'_> {
             }
             FinishNeeded::No => {
                 if let Some(entry) = machine.answers.remove(id) {
-                    let Answer { cell, interest, .. } = entry.left_table();
-                    self.effect(Effect::LetGo(cell, interest));
+                    entry.answered(&machine.answering, &machine.budget);
                 }
             }
         }
@@ -556,7 +575,7 @@ impl Txn<'_> {
             Err(error) => (Err(error), None),
         };
         machine.answers.with(id, |entry| {
-            entry.returned(Vec::new(), kept);
+            entry.returned(&machine.answering, Vec::new(), kept);
         });
         (true, outcome)
     }

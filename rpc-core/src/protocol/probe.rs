@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::question::Asked;
 use super::{Machine, Phase, Txn};
-use crate::sync::atomic::Ordering;
+use crate::sync::Count;
 use crate::wire;
 use crate::work::room::Permit;
 
@@ -29,7 +29,7 @@ impl Machine {
 
     /// The number of messages that the peer has sent. Wraps around.
     pub(crate) fn received(&self) -> usize {
-        self.heard.load(Ordering::SeqCst)
+        self.heard.get()
     }
 }
 

@@ -45,6 +45,7 @@ use crate::cap::call::CallCell;
 use crate::cap::client::Client;
 use crate::ids::{ExportId, QuestionId, Serial};
 use crate::protocol::remote_promise::RemotePromise;
+use crate::sync::Mark;
 use crate::wire::Path;
 use crate::work::room::Permit;
 
@@ -195,11 +196,20 @@ pub(crate) struct QuestionRef {
     machine: Arc<Machine>,
     id: QuestionId,
     serial: Serial,
+    /// Whether the question is in no table any more.
+    forgotten: Mark,
 }
 
 impl QuestionRef {
     pub(super) fn new(machine: Arc<Machine>, id: QuestionId, serial: Serial) -> Arc<Self> {
-        Arc::new(QuestionRef { machine, id, serial })
+        Arc::new(QuestionRef { machine, id, serial, forgotten: Mark::default() })
+    }
+
+    /// Notes that the question with this serial, if it is this one, is in no table any more.
+    pub(super) fn forget(&self, serial: Serial) {
+        if self.serial == serial {
+            self.forgotten.set();
+        }
     }
 
     pub(crate) fn machine(&self) -> &Arc<Machine> {
@@ -217,6 +227,8 @@ impl QuestionRef {
 
 impl Drop for QuestionRef {
     fn drop(&mut self) {
-        self.machine.released(Released::Question(self.id, self.serial));
+        if !self.forgotten.is_seen() {
+            self.machine.released(Released::Question(self.id, self.serial));
+        }
     }
 }

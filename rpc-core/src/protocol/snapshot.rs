@@ -198,7 +198,7 @@ impl Machine {
     fn check_budget(&self) -> Result<(), String> {
         let (mut entries, mut results) = (0, 0);
         self.answers.for_each(|_, entry| {
-            entries += entry.charge.bytes();
+            entries += entry.cost;
             if let answer::State::Returned { kept: Some(kept), .. } = &entry.state {
                 results += kept.bytes();
             }

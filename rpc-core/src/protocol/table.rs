@@ -5,21 +5,21 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::Hash;
 
-use crate::sync::Map;
 use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::{Count, Map, Tally};
 
 /// One table of a connection, or of what else has many entries at times.
 ///
-/// Changes that matter for the order on the wire are made under the order lock;
-/// looking up, counting and dumping work without it. Looking into an empty table takes no
+/// Changes are made under the order lock; looking up, counting and dumping work without it.
+/// Where there is no such lock, `C` is [`Shared`](crate::sync::Shared). Looking into an empty table takes no
 /// lock of the map, so that tables for what is rare cost little. A guard of the underlying
 /// map never outlives the method that took it: two of them on one thread could
 /// wait for each other.
-pub(crate) struct Table<K: Eq + Hash, V> {
+pub(crate) struct Table<K: Eq + Hash, V, C = Tally> {
     map: Map<K, V>,
     /// The number of entries. Counting the map's own entries would take a lock for each
     /// shard.
-    count: AtomicUsize,
+    count: C,
     /// The greatest number of entries since memory was last given back.
     peak: AtomicUsize,
 }
@@ -27,20 +27,34 @@ pub(crate) struct Table<K: Eq + Hash, V> {
 /// Number of entries for which a table may keep memory.
 const KEPT: usize = 64;
 
-impl<K: Eq + Hash + Copy + Ord, V> Table<K, V> {
+impl<K: Eq + Hash + Copy + Ord, V, C: Count> Table<K, V, C> {
     pub(crate) fn new() -> Self {
         // A few shards are enough: all writers of one connection hold its order lock.
-        Table { map: Map::with_shards(4), count: AtomicUsize::new(0), peak: AtomicUsize::new(0) }
+        Table { map: Map::with_shards(4), count: C::default(), peak: AtomicUsize::new(0) }
     }
 
     /// Adds an entry and returns what it replaces.
     pub(crate) fn insert(&self, key: K, value: V) -> Option<V> {
         let replaced = self.map.insert(key, value);
-        if replaced.is_none() {
-            let count = self.count.fetch_add(1, Ordering::SeqCst) + 1;
-            self.peak.fetch_max(count, Ordering::SeqCst);
-        }
+        self.count_one_more(replaced.is_none());
         replaced
+    }
+
+    /// Adds an entry, unless there is one with this key. Returns what was not added.
+    pub(crate) fn insert_new(&self, key: K, value: V) -> Option<V> {
+        let refused = self.map.insert_new(key, value);
+        self.count_one_more(refused.is_none());
+        refused
+    }
+
+    fn count_one_more(&self, added: bool) {
+        if added {
+            self.count.add_one();
+            let count = self.len();
+            if count > self.peak.load(Ordering::SeqCst) {
+                self.peak.fetch_max(count, Ordering::SeqCst);
+            }
+        }
     }
 
     pub(crate) fn remove(&self, key: K) -> Option<V> {
@@ -53,7 +67,8 @@ impl<K: Eq + Hash + Copy + Ord, V> Table<K, V> {
             return None;
         }
         let value = self.map.remove_if(key, condition)?;
-        let left = self.count.fetch_sub(1, Ordering::SeqCst) - 1;
+        self.count.take_one();
+        let left = self.len();
         let peak = self.peak.load(Ordering::SeqCst);
         if peak > KEPT && 8 * left <= peak {
             self.give_memory_back(left);
@@ -85,7 +100,7 @@ impl<K: Eq + Hash + Copy + Ord, V> Table<K, V> {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.count.load(Ordering::SeqCst)
+        self.count.get()
     }
 
     /// Takes everything out, in the order of the ids.
@@ -106,9 +121,9 @@ impl<K: Eq + Hash + Copy + Ord, V> Table<K, V> {
     }
 }
 
-impl<K: Eq + Hash + fmt::Debug, V> fmt::Debug for Table<K, V> {
+impl<K: Eq + Hash + fmt::Debug, V, C: Count> fmt::Debug for Table<K, V, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} entries", self.count.load(Ordering::SeqCst))
+        write!(f, "{} entries", self.count.get())
     }
 }
 

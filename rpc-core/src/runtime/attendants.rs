@@ -113,7 +113,7 @@ struct Shared {
     home: Home,
     pool: Weak<Pool>,
     /// The duties of the connections that have not ended, by the connections' numbers.
-    entries: Table<u64, Entry>,
+    entries: Table<u64, Entry, crate::sync::Shared>,
     state: Mutex<State>,
     this: Weak<Shared>,
 }

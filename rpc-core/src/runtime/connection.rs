@@ -70,7 +70,7 @@ use crate::work::role::{self, Role};
 const JOIN_PATIENCE: TimeLimit = Some(Duration::from_secs(30));
 
 /// The connections of a vat that have not ended.
-pub(super) type Registry = Table<u64, Arc<Shared>>;
+pub(super) type Registry = Table<u64, Arc<Shared>, crate::sync::Shared>;
 
 /// A connection to another vat. Cloning gives another handle on the same
 /// connection; when the last handle is dropped the connection is closed. So a handle has to

@@ -2,7 +2,7 @@
 
 use std::hash::Hash;
 
-use dashmap::DashMap;
+use dashmap::{DashMap, Entry};
 use foldhash::fast::RandomState;
 
 /// Its internal locks are held only during a call of one of its methods.
@@ -18,6 +18,17 @@ impl<K: Eq + Hash + Copy, V> Map<K, V> {
     /// Adds an entry and returns what it replaces.
     pub(crate) fn insert(&self, key: K, value: V) -> Option<V> {
         self.0.insert(key, value)
+    }
+
+    /// Adds an entry, unless there is one with this key. Returns what was not added.
+    pub(crate) fn insert_new(&self, key: K, value: V) -> Option<V> {
+        match self.0.entry(key) {
+            Entry::Occupied(_) => Some(value),
+            Entry::Vacant(place) => {
+                drop(place.insert(value));
+                None
+            }
+        }
     }
 
     /// Removes an entry for which `condition` holds, which must not touch this map.

@@ -35,6 +35,7 @@ mod parker;
 mod polling;
 #[cfg(not(rpc_model))]
 mod spin;
+mod tally;
 
 pub use self::arrivals::Arrivals;
 #[cfg(all(test, rpc_model))]
@@ -51,6 +52,7 @@ pub(crate) use self::parker::{Parker, Polled, Unparker};
 pub(crate) use self::polling::{Standby, StandbySet};
 #[cfg(not(rpc_model))]
 pub(crate) use self::spin::{Spin, Stopwatch};
+pub(crate) use self::tally::{Count, Mark, Shared, Tally};
 #[cfg(not(rpc_model))]
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 #[cfg(not(rpc_model))]

@@ -1,6 +1,7 @@
 //! The same under the scheduler of a model: see Note [models].
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, PoisonError, TryLockError};
@@ -401,6 +402,16 @@ impl<K: Ord + Copy, V> Map<K, V> {
 
     pub(crate) fn insert(&self, key: K, value: V) -> Option<V> {
         self.0.lock().insert(key, value)
+    }
+
+    pub(crate) fn insert_new(&self, key: K, value: V) -> Option<V> {
+        match self.0.lock().entry(key) {
+            Entry::Occupied(_) => Some(value),
+            Entry::Vacant(place) => {
+                place.insert(value);
+                None
+            }
+        }
     }
 
     pub(crate) fn remove_if(&self, key: K, condition: impl FnOnce(&V) -> bool) -> Option<V> {

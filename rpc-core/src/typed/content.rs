@@ -64,10 +64,10 @@ pub struct Content<T> {
 struct CallDetachToMoveThisToAnotherThread(PhantomData<*const ()>);
 
 impl<T> Content<T> {
-    pub(crate) fn new(payload: &Payload) -> Self {
+    pub(crate) fn of(payload: Payload) -> Self {
         Content {
             _thread: CallDetachToMoveThisToAnotherThread(PhantomData),
-            reader: payload.open(),
+            reader: payload.into_reader(),
             table: OnceCell::new(),
             content: PhantomData,
         }
@@ -79,7 +79,7 @@ impl<T> Content<T> {
 
     /// Releases the capabilities in this content; reading one is an error from now on.
     pub(crate) fn release_capabilities(&mut self) {
-        self.reader = self.payload().with_caps(Vec::new()).open();
+        self.reader = self.payload().with_caps(Vec::new()).into_reader();
         self.table = OnceCell::new();
     }
 
@@ -139,7 +139,7 @@ pub struct Detached<T> {
 impl<T> Detached<T> {
     /// Makes the content readable on this thread.
     pub fn attach(self) -> Content<T> {
-        Content::new(&self.payload)
+        Content::of(self.payload)
     }
 
     /// The content without its type.

@@ -43,7 +43,7 @@ impl<R> Promise<R> {
     /// # Errors
     /// Whatever the call failed with.
     pub fn wait(&self) -> Result<Response<R>> {
-        Ok(Response::new(&self.pending.wait()?))
+        Ok(Response::of(self.pending.wait()?))
     }
 
     /// Blocks until the call has returned, but no longer than `timeout`. The call goes
@@ -52,7 +52,7 @@ impl<R> Promise<R> {
     /// # Errors
     /// Whatever the call failed with, or that time was up.
     pub fn wait_timeout(&self, timeout: Duration) -> Result<Response<R>> {
-        Ok(Response::new(&self.pending.wait_timeout(timeout)?))
+        Ok(Response::of(self.pending.wait_timeout(timeout)?))
     }
 
     /// Blocks as [`wait_timeout`](Self::wait_timeout) does, until a point in time.
@@ -60,20 +60,19 @@ impl<R> Promise<R> {
     /// # Errors
     /// Whatever the call failed with, or that time was up.
     pub fn wait_deadline(&self, deadline: Instant) -> Result<Response<R>> {
-        Ok(Response::new(&self.pending.wait_deadline(deadline)?))
+        Ok(Response::of(self.pending.wait_deadline(deadline)?))
     }
 
     /// The response if the call has returned. Never blocks.
     pub fn try_response(&self) -> Option<Result<Response<R>>> {
-        Some(self.pending.try_result()?.map(|payload| Response::new(&payload)))
+        Some(self.pending.try_result()?.map(Response::of))
     }
 
     /// Runs `action` with the response on a worker, once the call has returned. The
     /// promise need not be kept: while an action waits for the call, dropping the promise
     /// does not cancel the call.
     pub fn on_resolve(&self, action: impl FnOnce(Result<Response<R>>) + Send + 'static) {
-        self.pending
-            .on_resolve(move |result| action(result.map(|payload| Response::new(&payload))));
+        self.pending.on_resolve(move |result| action(result.map(Response::of)));
     }
 }
 
@@ -119,6 +118,6 @@ impl<R> Future for Promise<R> {
         *slot.0.lock() = Some(context.waker().clone());
         let waker = Waker::from(slot);
         let outcome = Pin::new(&mut self.pending).poll(&mut Context::from_waker(&waker));
-        outcome.map(|result| result.map(|payload| Response::new(&payload)))
+        outcome.map(|result| result.map(Response::of))
     }
 }

@@ -347,7 +347,7 @@ impl<P, R: Owned> Request<P, R> {
 
     fn finish(self, time: Time) -> Result<Response<R>> {
         let (client, call) = self.into_call();
-        Ok(Response::new(&client.finish(call, time)?))
+        Ok(Response::of(client.finish(call, time)?))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The arguments of a server's methods, and how their calls are answered.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::marker::PhantomData;
 use std::rc::Rc;
@@ -31,9 +31,9 @@ use crate::transport::PeerDescription;
 /// A call that a method is running for, shared by its parameters, its results
 /// and [`run`].
 struct Ticket {
-    /// The object whose method runs.
-    this: Client,
     call: RefCell<Stage>,
+    /// The object whose method runs, once the call does not know it any more.
+    this: OnceCell<Client>,
     /// What the results held when they were dropped.
     left: Cell<Option<Left>>,
 }
@@ -55,8 +55,25 @@ enum Left {
 
 impl Ticket {
     fn new(call: IncomingCall) -> Rc<Self> {
-        let (this, left) = (call.this(), Cell::new(None));
-        Rc::new(Ticket { this, call: RefCell::new(Stage::Open(call)), left })
+        let call = RefCell::new(Stage::Open(call));
+        Rc::new(Ticket { call, this: OnceCell::new(), left: Cell::new(None) })
+    }
+
+    fn this(&self) -> Client {
+        match &*self.call.borrow() {
+            Stage::Open(call) => call.this(),
+            // Whoever ends the first stage keeps it for those who may ask.
+            _ => self.this.get().cloned().unwrap_or_default(),
+        }
+    }
+
+    /// Changes the stage. `last` says that nobody asks for the object any more.
+    fn turn(&self, next: Stage, last: bool) -> Stage {
+        let mut stage = self.call.borrow_mut();
+        if !last && let Stage::Open(call) = &*stage {
+            self.this.get_or_init(|| call.this());
+        }
+        std::mem::replace(&mut stage, next)
     }
 
     fn is_cancelled(&self) -> bool {
@@ -105,19 +122,19 @@ impl Ticket {
 }
 
 /// Runs one method for one call and answers it. For generated code.
-pub fn run<P, R>(call: IncomingCall, method: impl FnOnce(Params<P>, Results<R>) -> Result<()>) {
-    let content = Content::new(call.params());
+pub fn run<P, R>(mut call: IncomingCall, method: impl FnOnce(Params<P>, Results<R>) -> Result<()>) {
+    let content = Content::of(call.params_to_read());
     let ticket = Ticket::new(call);
     let params = Params { content, ticket: Rc::clone(&ticket) };
     answer(&ticket, AtEnd::Yes, |results| method(params, results));
 }
 
 /// As [`run`], for a method without results.
-pub fn run_streaming<P>(call: IncomingCall, method: impl FnOnce(Params<P>) -> Result<()>) {
-    let content = Content::new(call.params());
+pub fn run_streaming<P>(mut call: IncomingCall, method: impl FnOnce(Params<P>) -> Result<()>) {
+    let content = Content::of(call.params_to_read());
     let ticket = Ticket::new(call);
     let outcome = method(Params { content, ticket: Rc::clone(&ticket) });
-    if let Stage::Open(call) = ticket.call.replace(Stage::Closed) {
+    if let Stage::Open(call) = ticket.turn(Stage::Closed, Rc::strong_count(&ticket) == 1) {
         call.respond_streaming(outcome);
     }
 }
@@ -132,7 +149,7 @@ enum AtEnd {
 
 fn answer<R>(ticket: &Rc<Ticket>, at_end: AtEnd, method: impl FnOnce(Results<R>) -> Result<()>) {
     let outcome = method(Results { ticket: Rc::clone(ticket), draft: None, results: PhantomData });
-    let stage = ticket.call.replace(Stage::Closed);
+    let stage = ticket.turn(Stage::Closed, Rc::strong_count(ticket) == 1);
     let respond = |call: IncomingCall, outcome| match at_end {
         AtEnd::Yes => call.respond_at_end(outcome),
         AtEnd::Perhaps => call.respond(outcome),
@@ -227,7 +244,7 @@ impl<P> Params<P> {
     /// # }
     /// ```
     pub fn this<C: FromClient>(&self) -> C {
-        C::from_client(self.ticket.this.clone())
+        C::from_client(self.ticket.this())
     }
 
     /// Who calls, as far as the transport knows: see [`IncomingCall::caller`]. `None` also
@@ -293,15 +310,14 @@ impl<R> Results<R> {
     /// call has been answered by then.
     pub fn defer(mut self) -> DeferredResults<R> {
         let filled = self.draft.take().map(Draft::into_parts);
-        let mut stage = self.ticket.call.borrow_mut();
-        let deferral = match std::mem::replace(&mut *stage, Stage::Closed) {
+        let deferral = match self.ticket.turn(Stage::Closed, false) {
             Stage::Open(call) => Arc::new(Deferral { call: Mutex::new(Some(call)) }),
             // There are no other results of this call. Either `run` has yet to answer
             // it, or it has already answered because these results outlived the method.
             Stage::Deferred(deferral) => deferral,
             Stage::Closed => Arc::new(Deferral { call: Mutex::new(None) }),
         };
-        *stage = Stage::Deferred(Arc::clone(&deferral));
+        self.ticket.turn(Stage::Deferred(Arc::clone(&deferral)), false);
         DeferredResults { deferral, filled, results: PhantomData }
     }
 
@@ -313,12 +329,11 @@ impl<R> Results<R> {
     /// order, and cancelling this call cancels the other one.
     pub fn tail_call<P>(mut self, request: Request<P, R>) {
         self.draft = None;
-        let stage = self.ticket.call.replace(Stage::Closed);
-        match stage {
+        match self.ticket.turn(Stage::Closed, false) {
             Stage::Open(call) => request.send_as_tail_of(call),
             // The results were deferred before, or the call is answered: nothing is
             // left to answer.
-            other => drop(self.ticket.call.replace(other)),
+            other => drop(self.ticket.turn(other, false)),
         }
     }
 

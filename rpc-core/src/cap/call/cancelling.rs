@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Arrival, CallCell, Demand, Early, Phase, Queue, Sink};
+use crate::cap::connection::Connection;
 use crate::cap::delivery::cancelled;
 use crate::cap::effects::{self, Effect};
 use crate::error::Error;
+use crate::sync::atomic::Ordering;
 use crate::work::executor::{Executor, Job};
 use crate::work::interrupt::Scope;
 
@@ -23,8 +25,16 @@ impl CallCell {
         self.state.lock().demand == Demand::Cancelled
     }
 
+    /// As [`is_cancelled`](Self::is_cancelled), without a lock.
+    pub(crate) fn was_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::SeqCst)
+    }
+
     /// Whether the call need not reach its object any more.
     pub(crate) fn is_unwanted(&self) -> bool {
+        if !self.was_cancelled() {
+            return false;
+        }
         let state = self.state.lock();
         state.demand == Demand::Cancelled && state.arrival == Arrival::IfWanted
     }
@@ -61,10 +71,6 @@ impl CallCell {
         }
     }
 
-    pub(super) fn is_done(&self) -> bool {
-        matches!(self.state.lock().phase, Phase::Done(_))
-    }
-
     /// Cancels the call: its outcome is no longer wanted.
     ///
     /// Must not be called under a lock.
@@ -79,6 +85,7 @@ impl CallCell {
             return;
         }
         state.demand = Demand::Cancelled;
+        self.cancelled.store(true, Ordering::SeqCst);
         let question = match &state.phase {
             Phase::Asked(_) | Phase::Redirected(_) => {
                 Some(std::mem::replace(&mut state.phase, Phase::Waiting))
@@ -200,19 +207,25 @@ impl CallCell {
     /// Records that the call was delivered and counts as `words` words until it is
     /// over.
     pub(crate) fn counts_as(&self, words: u64) {
-        self.state.lock().words = words;
+        self.words.store(words, Ordering::SeqCst);
     }
 
     /// Ends the call as far as the flow limit is concerned.
     pub(crate) fn no_longer_counts(&self) {
-        let words = std::mem::take(&mut self.state.lock().words);
-        self.give_back(words);
+        self.no_longer_counts_on(None);
     }
 
-    pub(super) fn give_back(&self, words: u64) {
+    /// As [`no_longer_counts`](Self::no_longer_counts), with the connection over which the call
+    /// came, if that is at hand.
+    pub(super) fn no_longer_counts_on(&self, at_hand: Option<Arc<dyn Connection>>) {
+        if self.words.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        // Of several threads, one gives them back.
+        let words = self.words.swap(0, Ordering::SeqCst);
         if words > 0
             && let Sink::Answer(connection, ..) | Sink::Redirected(connection, ..) = &self.sink
-            && let Some(connection) = connection.upgrade()
+            && let Some(connection) = at_hand.or_else(|| connection.upgrade())
         {
             connection.call_is_over(words);
         }

@@ -46,6 +46,7 @@ mod timing;
 
 pub(crate) use cancelling::Begun;
 pub use ending::Ending;
+pub(crate) use pipelining::Departure;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -61,14 +62,14 @@ use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::ids::{AnswerId, Serial};
 use crate::log::{Entered, Span};
-use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Mark, Mutex};
 use crate::wire::{Hint, Path};
 use crate::work::executor::{Calls, Executor, Job};
 use crate::work::interrupt::Scope;
 use crate::work::origin::{self, Origin};
 use crate::work::progress::OwnQuestion;
-use crate::work::waiting::{self, Awaited, Waiters};
+use crate::work::waiting::{self, Awaited, Called, Waiters};
 
 /// A call and its outcome.
 pub(crate) struct CallCell {
@@ -78,6 +79,13 @@ pub(crate) struct CallCell {
     origin: Origin,
     /// How many there are of its [`Interest`].
     interests: AtomicUsize,
+    /// Whether nothing is left to cancel.
+    over: Mark,
+    /// Whether the demand is `Cancelled`, for those who look without the lock.
+    cancelled: AtomicBool,
+    /// The number of words that the call counts as on the connection over which it came:
+    /// Note [flow limit].
+    words: AtomicU64,
 }
 
 /// The party that made the call.
@@ -114,9 +122,6 @@ struct State {
     /// The queue in which the call waits, and its place there.
     queued_in: Option<(Queue, u64)>,
     arrival: Arrival,
-    /// The number of words that the call counts as on the connection over which it came:
-    /// Note [flow limit].
-    words: u64,
     on_cancel: Vec<(Arc<dyn Executor>, Job)>,
     /// The method that runs for this call, if it allows interruption.
     method: Option<Arc<Scope>>,
@@ -262,6 +267,11 @@ impl Interest {
     pub(crate) fn cell(&self) -> &Arc<CallCell> {
         &self.cell
     }
+
+    /// Ends the interest in a call that was answered: there is nothing left to cancel.
+    pub(crate) fn satisfied(self) {
+        self.cell.over.set();
+    }
 }
 
 impl Drop for Interest {
@@ -272,7 +282,7 @@ impl Drop for Interest {
         // The last interest may be dropped in the middle of a transaction, with a
         // reference to a field; and with it the interest in the call for which this one
         // waits, and so on: see Note [effects].
-        if !self.cell.is_done() {
+        if !self.cell.over.is_seen() {
             effects::defer(Effect::Cancel(Arc::clone(&self.cell)));
         }
     }
@@ -296,7 +306,6 @@ impl CallCell {
                 waiters: Waiters::default(),
                 queued_in: None,
                 arrival: Arrival::IfWanted,
-                words: 0,
                 on_cancel: Vec::new(),
                 method: None,
                 taken_from: None,
@@ -305,6 +314,9 @@ impl CallCell {
             hint,
             origin,
             interests: AtomicUsize::new(1),
+            over: Mark::default(),
+            cancelled: AtomicBool::new(false),
+            words: AtomicU64::new(0),
         });
         let interest = Interest { cell: Arc::clone(&cell) };
         (cell, interest)
@@ -357,8 +369,18 @@ impl CallCell {
     ///
     /// Must not be called under a lock.
     pub(crate) fn complete(self: &Arc<Self>, outcome: Outcome) {
-        if self.begin_completion(outcome) {
-            self.finish_completion();
+        let mut state = self.state.lock();
+        match state.decide(outcome) {
+            Ok(decided) => {
+                let step = state.next_step(&self.sink, self.hint);
+                drop(state);
+                decided.forget();
+                self.make(step);
+            }
+            Err(outcome) => {
+                drop(state);
+                drop(outcome);
+            }
         }
     }
 
@@ -367,25 +389,38 @@ impl CallCell {
     /// transaction.
     pub(crate) fn begin_completion(&self, outcome: Outcome) -> bool {
         let mut state = self.state.lock();
-        match state.phase {
-            Phase::Waiting | Phase::Asked(_) | Phase::Redirected(_) => {
-                let returning = Phase::Returning(outcome, Publisher::Wanted);
-                let before = std::mem::replace(&mut state.phase, returning);
-                state.demand_at_end = state.demand;
-                let hooks = std::mem::take(&mut state.on_cancel);
-                let taken_from = state.taken_from.take();
-                let time = std::mem::take(&mut state.time);
-                drop(state);
-                drop((before, taken_from, time));
-                if !hooks.is_empty() {
-                    effects::defer(Effect::drop_foreign(hooks));
-                }
+        let decided = state.decide(outcome);
+        drop(state);
+        match decided {
+            Ok(decided) => {
+                decided.forget();
                 true
             }
-            Phase::Returning(..) | Phase::Completing(_) | Phase::Done(_) => {
-                drop(state);
+            Err(outcome) => {
                 drop(outcome);
                 false
+            }
+        }
+    }
+
+    /// Settles a call with results without capabilities, as a step of a transaction; the question
+    /// with this serial, by which it was sent, is in no table any more. Mostly nobody has to be
+    /// told before the results are published: then they are published at once.
+    pub(crate) fn settle_with_data(&self, forgotten: Serial, results: Payload) -> Settled {
+        let mut state = self.state.lock();
+        let Ok(decided) = state.decide(Ok(results)) else { return Settled::Before };
+        if let Phase::Asked(question) = &decided.before {
+            question.is_forgotten(forgotten);
+        }
+        let plain = state.is_plain(&self.sink);
+        let called = plain.then(|| state.publish_at_once().called);
+        drop(state);
+        decided.forget();
+        match called {
+            None => Settled::Begun,
+            Some(called) => {
+                self.over.set();
+                Settled::Done(called)
             }
         }
     }
@@ -395,50 +430,38 @@ impl CallCell {
     ///
     /// Must not be called under a lock.
     pub(crate) fn finish_completion(self: &Arc<Self>) {
-        let (outcome, fields, first, demand, span) = {
-            let mut state = self.state.lock();
-            if state.handovers > 0 {
-                // The last handover calls this again.
-                return;
-            }
-            let outcome = match &mut state.phase {
-                Phase::Returning(outcome, publisher @ Publisher::Wanted) => {
-                    *publisher = Publisher::Present;
-                    outcome.clone()
+        let step = self.state.lock().next_step(&self.sink, self.hint);
+        self.make(step);
+    }
+
+    /// Makes the next step of the call's completion, and those behind it.
+    fn make(&self, step: Step) {
+        let (outcome, over) = match step {
+            Step::Nothing => return,
+            Step::Publish(published) => return self.tell(published, None),
+            Step::HandOver(HandOver { outcome, fields, first, demand, span }) => {
+                // What is told of the answer belongs to the call.
+                let entered = span.map(|span| span.enter());
+                for listener in first {
+                    listener.notify(&outcome, demand);
                 }
-                _ => return,
-            };
-            let fields = state.living_fields();
-            let demand = state.demand_at_end;
-            if state.when_done.is_empty() {
-                (outcome, fields, Vec::new(), demand, None)
-            } else {
-                let is_first = |listener: &mut WhenDone| listener.is_first();
-                let first: Vec<_> = state.when_done.extract_if(.., is_first).collect();
-                (outcome, fields, first, demand, state.span())
+                for (path, field) in &fields {
+                    field.resolve(cap_of(&outcome, path));
+                }
+                drop(fields);
+                let returned = self.send_return(outcome);
+                drop(entered);
+                returned
             }
         };
-        // What is told of the answer belongs to the call.
-        let entered = span.map(|span| span.enter());
-        for listener in first {
-            listener.notify(&outcome, demand);
-        }
-        for (path, field) in &fields {
-            field.resolve(cap_of(&outcome, path));
-        }
-        drop(fields);
-        let outcome = self.send_return(outcome);
-        drop(entered);
-        let (before, early, when_done, called) = {
-            let mut state = self.state.lock();
-            let before = std::mem::replace(&mut state.phase, Phase::Done(outcome.clone()));
-            if !state.fields.is_empty() {
-                state.fields.clear();
-            }
-            let early = state.early.take();
-            let when_done = std::mem::take(&mut state.when_done);
-            (before, early, when_done, state.waiters.call_all())
-        };
+        let published = self.state.lock().publish(outcome);
+        self.tell(published, over);
+    }
+
+    /// Tells everybody that the call is done, which came over this connection, if that is at hand.
+    fn tell(&self, published: Published, over: Option<Arc<dyn Connection>>) {
+        let Published { before, early, outcome, when_done, demand, called } = published;
+        self.over.set();
         called.wake();
         drop(early);
         // The outcome may have lost what only the peer needs.
@@ -451,7 +474,8 @@ impl CallCell {
                 None
             }
         };
-        self.no_longer_counts();
+        self.no_longer_counts_on(over);
+        let Some(outcome) = outcome else { return };
         for listener in when_done {
             let told = if listener.observes() { returned.as_ref() } else { None };
             listener.notify(told.unwrap_or(&outcome), demand);
@@ -459,41 +483,24 @@ impl CallCell {
     }
 
     /// Sends the Return if a peer made the call. Returns the outcome as later pipelined
-    /// calls see it.
-    fn send_return(&self, outcome: Outcome) -> Outcome {
+    /// calls see it, and the connection to the peer if it is still at hand.
+    fn send_return(&self, outcome: Outcome) -> (Outcome, Option<Arc<dyn Connection>>) {
         match &self.sink {
-            Sink::Here => outcome,
+            Sink::Here => (outcome, None),
             Sink::Answer(connection, id, serial) => match connection.upgrade() {
                 Some(connection) if self.hint == Hint::OnlyPipeline => {
-                    connection.keep_answer(*id, *serial, outcome)
+                    (connection.keep_answer(*id, *serial, outcome), None)
                 }
                 Some(connection) => {
-                    // Content without capabilities leaves without a copy if it is not
-                    // shared; and no pipelined call needs it, but those who observe may.
-                    self.release_content(&outcome);
-                    connection.return_answer(*id, *serial, outcome)
+                    let (outcome, connection) = connection.return_answer(*id, *serial, outcome);
+                    (outcome, Some(connection))
                 }
-                None => outcome,
+                None => (outcome, None),
             },
             Sink::Redirected(connection, id, serial) => match connection.upgrade() {
-                Some(connection) => connection.return_redirected(*id, *serial, outcome),
-                None => outcome,
+                Some(connection) => (connection.return_redirected(*id, *serial, outcome), None),
+                None => (outcome, None),
             },
-        }
-    }
-
-    fn release_content(&self, outcome: &Outcome) {
-        if let Ok(payload) = outcome
-            && payload.caps().is_empty()
-        {
-            let mut state = self.state.lock();
-            if state.when_done.iter().any(WhenDone::observes) {
-                return;
-            }
-            let hollow = Phase::Returning(Ok(Payload::empty().clone()), Publisher::Present);
-            let before = std::mem::replace(&mut state.phase, hollow);
-            drop(state);
-            drop(before);
         }
     }
 
@@ -616,7 +623,164 @@ impl CallCell {
     }
 }
 
+/// What [`settle_with_data`](CallCell::settle_with_data) has done.
+pub(crate) enum Settled {
+    /// Nothing: the call had an outcome.
+    Before,
+    /// [`finish_completion`](CallCell::finish_completion) must follow after the transaction.
+    Begun,
+    /// Everything. These threads must be woken after the transaction.
+    Done(Called),
+}
+
+/// The next step of a call's completion.
+enum Step {
+    /// Another thread makes it, or a handover has to end first.
+    Nothing,
+    HandOver(HandOver),
+    Publish(Published),
+}
+
+/// What is told before the outcome is published, and the outcome.
+struct HandOver {
+    outcome: Outcome,
+    fields: Vec<(Path, Arc<LocalPromise>)>,
+    first: Vec<WhenDone>,
+    demand: Demand,
+    span: Option<Span>,
+}
+
+/// What is left to do when the call is done.
+struct Published {
+    before: Phase,
+    early: Option<Early>,
+    /// The outcome, if there are listeners.
+    outcome: Option<Outcome>,
+    when_done: Vec<WhenDone>,
+    demand: Demand,
+    called: Called,
+}
+
+/// What a call whose outcome is decided does not need any more.
+struct Decided {
+    before: Phase,
+    taken_from: Option<Interest>,
+    time: timing::Time,
+    hooks: Vec<(Arc<dyn Executor>, Job)>,
+}
+
+impl Decided {
+    /// Must not be called under the call's lock.
+    fn forget(self) {
+        let Decided { before, taken_from, time, hooks } = self;
+        drop((before, taken_from, time));
+        if !hooks.is_empty() {
+            effects::defer(Effect::drop_foreign(hooks));
+        }
+    }
+}
+
 impl State {
+    /// Decides the outcome, unless there is one.
+    fn decide(&mut self, outcome: Outcome) -> Result<Decided, Outcome> {
+        match self.phase {
+            Phase::Waiting | Phase::Asked(_) | Phase::Redirected(_) => {
+                let returning = Phase::Returning(outcome, Publisher::Wanted);
+                self.demand_at_end = self.demand;
+                Ok(Decided {
+                    before: std::mem::replace(&mut self.phase, returning),
+                    taken_from: self.taken_from.take(),
+                    time: std::mem::take(&mut self.time),
+                    hooks: std::mem::take(&mut self.on_cancel),
+                })
+            }
+            Phase::Returning(..) | Phase::Completing(_) | Phase::Done(_) => Err(outcome),
+        }
+    }
+
+    /// Begins the next step of a call whose outcome is decided.
+    fn next_step(&mut self, sink: &Sink, hint: Hint) -> Step {
+        // The last handover calls for this again.
+        if self.handovers > 0 {
+            return Step::Nothing;
+        }
+        if !matches!(self.phase, Phase::Returning(_, Publisher::Wanted)) {
+            return Step::Nothing;
+        }
+        let is_early = |listener: &WhenDone| listener.is_first() || listener.observes();
+        if matches!(sink, Sink::Here)
+            && self.fields.is_empty()
+            && !self.when_done.iter().any(is_early)
+        {
+            // Nobody has to be told before it is published.
+            return Step::Publish(self.publish_at_once());
+        }
+        let Phase::Returning(outcome, publisher) = &mut self.phase else { return Step::Nothing };
+        *publisher = Publisher::Present;
+        let is_answer = matches!(sink, Sink::Answer(..)) && hint != Hint::OnlyPipeline;
+        let hollow = is_answer
+            && outcome.as_ref().is_ok_and(|payload| payload.caps().is_empty())
+            && !self.when_done.iter().any(WhenDone::observes);
+        // Content without capabilities leaves without a copy if it is not shared; and no
+        // pipelined call needs it, but those who observe may.
+        let outcome = if hollow {
+            std::mem::replace(outcome, Ok(Payload::empty().clone()))
+        } else {
+            outcome.clone()
+        };
+        let (fields, demand) = (self.living_fields(), self.demand_at_end);
+        if self.when_done.is_empty() {
+            return Step::HandOver(HandOver {
+                outcome,
+                fields,
+                first: Vec::new(),
+                demand,
+                span: None,
+            });
+        }
+        let is_first = |listener: &mut WhenDone| listener.is_first();
+        let first: Vec<_> = self.when_done.extract_if(.., is_first).collect();
+        Step::HandOver(HandOver { outcome, fields, first, demand, span: self.span() })
+    }
+
+    /// Whether nothing but the phase changes, and threads are called, when the outcome of a call
+    /// is published that is decided.
+    fn is_plain(&self, sink: &Sink) -> bool {
+        matches!(sink, Sink::Here)
+            && self.handovers == 0
+            && self.fields.is_empty()
+            && self.when_done.is_empty()
+            && self.early.is_none()
+    }
+
+    /// Publishes the outcome that was decided.
+    fn publish_at_once(&mut self) -> Published {
+        let nothing = || Ok(Payload::empty().clone());
+        let outcome = match &mut self.phase {
+            Phase::Returning(outcome, _) => std::mem::replace(outcome, nothing()),
+            _ => nothing(),
+        };
+        self.publish(outcome)
+    }
+
+    /// Publishes an outcome.
+    fn publish(&mut self, outcome: Outcome) -> Published {
+        let when_done = std::mem::take(&mut self.when_done);
+        let told = (!when_done.is_empty()).then(|| outcome.clone());
+        let before = std::mem::replace(&mut self.phase, Phase::Done(outcome));
+        if !self.fields.is_empty() {
+            self.fields.clear();
+        }
+        Published {
+            before,
+            early: self.early.take(),
+            outcome: told,
+            when_done,
+            demand: self.demand_at_end,
+            called: self.waiters.call_all(),
+        }
+    }
+
     /// The fields that somebody still refers to.
     fn living_fields(&self) -> Vec<(Path, Arc<LocalPromise>)> {
         if self.fields.is_empty() {
@@ -686,8 +850,7 @@ impl Drop for CallCell {
     fn drop(&mut self) {
         // The listeners may be closures of the application, and calls that take this
         // call's outcome, which have listeners in turn.
-        let words = std::mem::take(&mut self.state.get_mut().words);
-        self.give_back(words);
+        self.no_longer_counts();
         let state = self.state.get_mut();
         if !state.when_done.is_empty() || !state.on_cancel.is_empty() {
             let (when_done, hooks) =

@@ -12,6 +12,17 @@ use crate::cap::spans;
 use crate::error::Error;
 use crate::wire::{Hint, Path};
 
+/// What has to be done for a call that leaves as a question.
+pub(crate) enum Departure<Q> {
+    /// It is no longer wanted, and does not leave.
+    Unwanted,
+    /// Nothing.
+    Alone,
+    /// These fields must now be resolved to those of the question, by
+    /// [`Effect::ResolveFields`](crate::cap::effects::Effect::ResolveFields).
+    WithFields(Arc<Q>, Vec<(Path, Arc<LocalPromise>)>),
+}
+
 impl CallCell {
     /// The capability at the end of `path` in the results, now or later. The
     /// same path gives the same capability every time.
@@ -120,40 +131,45 @@ impl CallCell {
         }
     }
 
-    /// Records that the call was sent as a question. Returns the fields that must now
-    /// be resolved to the question's fields, by [`Effect::ResolveFields`] if there are
-    /// any; `None` if the call is no longer wanted.
+    /// Records that the call was sent as a question.
     ///
     /// For use under the order lock.
-    pub(crate) fn asked(
+    pub(crate) fn asked<Q: Question + 'static>(
         &self,
-        question: Arc<dyn Question>,
+        question: Arc<Q>,
         tail: Tail,
-    ) -> Option<Vec<(Path, Arc<LocalPromise>)>> {
+    ) -> Departure<Q> {
         let mut state = self.state.lock();
         if state.demand == Demand::Cancelled || !matches!(state.phase, Phase::Waiting) {
-            return None;
+            drop(state);
+            drop(question);
+            return Departure::Unwanted;
         }
         let mut sent = None;
         for listener in &mut state.when_done {
             if let WhenDone::Span(span) = listener {
-                sent = sent.or_else(|| Some((span.is_sent()?, Arc::clone(&question))));
+                sent = sent.or_else(|| {
+                    Some((span.is_sent()?, Arc::clone(&question) as Arc<dyn Question>))
+                });
             }
         }
+        let fields = state.living_fields();
+        let departure = if fields.is_empty() {
+            Departure::Alone
+        } else {
+            state.handovers += 1;
+            Departure::WithFields(Arc::clone(&question), fields)
+        };
         state.phase = match tail {
             Tail::No => Phase::Asked(question),
             Tail::Allowed => Phase::Redirected(question),
         };
-        let fields = state.living_fields();
-        if !fields.is_empty() {
-            state.handovers += 1;
-        }
         drop(state);
         if let Some((span, question)) = sent {
             let (connection, id) = (question.connection(), question.number());
             spans::record_question(&span, connection, question.peer(), id);
         }
-        Some(fields)
+        departure
     }
 
     /// Records that the fields which [`asked`](Self::asked) gave out are resolved.

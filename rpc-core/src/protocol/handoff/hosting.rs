@@ -116,7 +116,7 @@ impl Txn<'_> {
             })));
             return Ok(());
         };
-        let way = match &place.later {
+        let way = match place.later() {
             Route::Client(client) => Way::Client(client.clone()),
             Route::Field(cell, path) => Way::Field(Arc::downgrade(cell), path.clone()),
         };

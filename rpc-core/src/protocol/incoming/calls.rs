@@ -113,7 +113,7 @@ impl Txn<'_> {
         let words = params.size_in_words() as u64;
         let cell = self.begin_answer(id, results_to, hint, cost)?;
         if let Some(error) = refused {
-            self.effect(Effect::drop((target.now, target.later, params)));
+            self.effect(Effect::drop((target, params)));
             self.effect(Effect::Complete(cell, Err(error)));
             return Ok(());
         }
@@ -137,34 +137,45 @@ impl Txn<'_> {
         hint: Hint,
         cost: u64,
     ) -> Result<Arc<CallCell>, Abort> {
-        self.check_new_answer(id)?;
-        let charge = self.charge(Kind::Entry, cost)?;
+        let machine = self.machine;
+        self.check_answers(id)?;
+        machine.budget.take(Kind::Entry, cost).map_err(Abort)?;
         let serial = self.serial();
-        let machine = Arc::downgrade(self.machine);
+        let connection = Arc::downgrade(machine);
         let sink = match results_to {
-            answer::ResultsTo::Caller => Sink::Answer(machine as _, id, serial),
-            answer::ResultsTo::Yourself => Sink::Redirected(machine as _, id, serial),
+            answer::ResultsTo::Caller => Sink::Answer(connection as _, id, serial),
+            answer::ResultsTo::Yourself => Sink::Redirected(connection as _, id, serial),
         };
-        let (cell, interest) = CallCell::new(sink, hint, self.machine.settings.origin);
-        self.machine.answers.insert(
-            id,
-            Answer {
-                serial,
-                cell: Arc::clone(&cell),
-                interest: Some(interest),
-                state: answer::State::Running { _owed: self.machine.debts.one_more() },
-                results_to,
-                charge,
-            },
-        );
+        let (cell, interest) = CallCell::new(sink, hint, machine.settings.origin);
+        let answer = Answer {
+            serial,
+            call: answer::Call::Wanted(interest),
+            state: answer::State::Running,
+            results_to,
+            cost,
+        };
+        machine.answering.begin();
+        if let Some(answer) = machine.answers.insert_new(id, answer) {
+            let left = answer.left_table(&machine.answering, &machine.budget);
+            self.effect(Effect::drop((left, cell)));
+            return Err(asked_twice(id));
+        }
         Ok(cell)
     }
 
     /// Checks that one more question of the peer may begin, with this id.
     pub(in crate::protocol) fn check_new_answer(&self, id: AnswerId) -> Result<(), Abort> {
+        if self.machine.answers.contains(id) {
+            return Err(asked_twice(id));
+        }
+        self.check_answers(id)
+    }
+
+    /// Checks the same, but for the answers with which it may share its id.
+    fn check_answers(&self, id: AnswerId) -> Result<(), Abort> {
         let machine = self.machine;
-        if machine.answers.contains(id) || machine.provisions.contains(id) {
-            return Err(Abort::new(format!("question {id} is asked while it is outstanding")));
+        if machine.provisions.contains(id) {
+            return Err(asked_twice(id));
         }
         if machine.answers.len() + machine.provisions.len() >= self.limits().answers as usize {
             return Err(Abort(Error::overloaded(format!(
@@ -227,14 +238,14 @@ impl Txn<'_> {
         // Some peers finish even a question that needs no Finish.
         let Some(entry) = self.machine.answers.remove(id) else { return Ok(()) };
         if finish.early_cancellation_workaround {
-            self.let_arrive(&entry.cell);
+            self.let_arrive(entry.cell());
         }
         if matches!(entry.state, answer::State::Returned { .. }) {
-            self.keep_ways(&entry.cell);
+            self.keep_ways(entry.cell());
         }
         let result = match &entry.state {
-            answer::State::Running { .. } if entry.cell.hint() == Hint::OnlyPipeline => Ok(()),
-            answer::State::Running { .. } => {
+            answer::State::Running if entry.cell().hint() == Hint::OnlyPipeline => Ok(()),
+            answer::State::Running => {
                 let outcome = match entry.results_to {
                     answer::ResultsTo::Caller => wire::ReturnKind::Canceled,
                     // A peer that asked this side to keep the results expects this
@@ -254,11 +265,12 @@ impl Txn<'_> {
             }
             answer::State::Returned { .. } => Ok(()),
         };
-        let goes_on = match (&entry.state, &entry.interest) {
-            (answer::State::Running { .. }, None) => Some(Arc::clone(&entry.cell)),
+        let goes_on = match (&entry.state, &entry.call) {
+            (answer::State::Running, answer::Call::Taken(cell)) => Some(Arc::clone(cell)),
             _ => None,
         };
-        self.effect(Effect::drop(entry.left_table()));
+        let left = entry.left_table(&self.machine.answering, &self.machine.budget);
+        self.effect(Effect::drop(left));
         result?;
         goes_on.map_or(Ok(()), |taken| self.remember_taken(&taken))
     }
@@ -272,4 +284,8 @@ impl Txn<'_> {
         taken.tell_when_done(Box::new(move |_| drop(charge)));
         Ok(())
     }
+}
+
+fn asked_twice(id: AnswerId) -> Abort {
+    Abort::new(format!("question {id} is asked while it is outstanding"))
 }

@@ -12,6 +12,8 @@ use super::{Abort, Machine, Txn};
 use crate::error::{Error, ErrorKind};
 use crate::ids::{ExportId, QuestionId};
 use crate::log::tell;
+use crate::sync::Count;
+#[cfg(feature = "metrics")]
 use crate::sync::atomic::Ordering;
 use crate::wire;
 
@@ -36,8 +38,7 @@ impl Machine {
                 return;
             }
             txn.wake_up();
-            txn.machine.activity.fetch_add(1, Ordering::SeqCst);
-            txn.machine.heard.fetch_add(1, Ordering::SeqCst);
+            txn.machine.heard.add_one();
             if let Err(Abort(error)) = txn.receive(message).and_then(|()| txn.check_held()) {
                 txn.abort(error);
             }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::cap::call::{CallCell, Interest};
+use crate::cap::call::{CallCell, Interest, Settled};
 use crate::cap::client::Client;
 use crate::cap::effects::Effect;
 use crate::cap::local_promise::LocalPromise;
@@ -120,7 +120,12 @@ impl Txn<'_> {
             && let Some(cell) = asked.cell
         {
             let results = Payload::received(content.frame.take(), Carrier::Return, Vec::new());
-            self.complete(cell, Ok(results));
+            match cell.settle_with_data(serial, results) {
+                Settled::Before => {}
+                Settled::Begun => self.effect(Effect::FinishCompletion(cell)),
+                Settled::Done(called) if called.is_empty() => {}
+                Settled::Done(called) => self.effect(Effect::Called(called)),
+            }
         }
         true
     }
@@ -362,7 +367,7 @@ impl Txn<'_> {
         let taken = self.machine.answers.with(id, |entry| match entry.results_to {
             // The peer need not finish its question when this side's question ends, so its
             // question must not keep the call alive.
-            answer::ResultsTo::Yourself => entry.interest.take().ok_or("has been taken before"),
+            answer::ResultsTo::Yourself => entry.take_interest().ok_or("has been taken before"),
             answer::ResultsTo::Caller => Err("was not called with sendResultsTo.yourself"),
         });
         taken

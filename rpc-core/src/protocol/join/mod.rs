@@ -19,7 +19,7 @@ use super::incoming::Refused;
 use super::named::{Hosted, Named};
 use super::question::{Asked, Sent};
 use super::{Abort, Machine, Txn, answer, costs};
-use crate::cap::call::CallCell;
+use crate::cap::call::{CallCell, Departure};
 use crate::cap::client::Client;
 use crate::cap::delivery::{Delivery, JoinRequest, Tail, cancelled};
 use crate::cap::effects::Effect;
@@ -42,7 +42,7 @@ impl Txn<'_> {
             return self.effect(Effect::Complete(cell, Err(error)));
         };
         // Nothing was pipelined on it.
-        if cell.asked(Arc::clone(&question) as _, Tail::No).is_none() {
+        if let Departure::Unwanted = cell.asked(Arc::clone(&question), Tail::No) {
             self.forget_question(question.id());
             return self.effect(Effect::Complete(cell, Err(cancelled())));
         }
@@ -104,7 +104,7 @@ impl Txn<'_> {
         let owed = match begun {
             Ok(owed) => owed,
             Err(error) => {
-                self.effect(Effect::drop((place.now, place.later)));
+                self.effect(Effect::drop(place));
                 self.effect(Effect::Complete(cell, Err(error)));
                 return Ok(());
             }
@@ -119,7 +119,7 @@ impl Txn<'_> {
             .and_then(|key| JoinKey::read(&key));
         match key {
             Err(error) => {
-                self.effect(Effect::drop((place.now, place.later)));
+                self.effect(Effect::drop(place));
                 self.effect(Effect::Complete(cell, Err(error)));
             }
             Ok(key @ JoinKey::Nonce(_)) => {

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_table_gives_the_memory_of_its_peak_back() {
-    let table = Table::new();
+    let table = Table::<_, _>::new();
     for key in 0..10_000_u32 {
         table.insert(key, [key; 8]);
     }

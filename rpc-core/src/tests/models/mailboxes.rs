@@ -241,7 +241,8 @@ fn a_call_that_is_taken_back_while_it_goes_into_the_mailbox_does_not_stay() {
             gone.join().unwrap();
             assert_eq!(object.object.waiting(), 0, "it stays behind");
             assert!(cell.outcome().is_some(), "nobody has answered it");
-            object.kept().run();
+            // If it did not even get in, nobody was called for it.
+            object.seen.jobs.lock().unwrap().drain(..).for_each(Job::run);
             assert!(object.seen.calls.lock().unwrap().is_empty(), "nobody wants it");
         });
     }
