@@ -34,6 +34,7 @@ struct Side {
     machine: Arc<Machine>,
     sent: Arc<Sent>,
     moving: Spare<wire::Message>,
+    frames: Cell<Vec<message::Message>>,
 }
 
 /// The messages that one machine has sent and the other one has not received.
@@ -97,18 +98,21 @@ impl Side {
         let outbox = Arc::clone(&sent) as Arc<dyn Outbox>;
         let offers = Offers { bootstrap, ..Offers::default() };
         let machine = Machine::new(Settings::default(), offers, outbox);
-        Side { machine, sent, moving: Spare::new() }
+        Side { machine, sent, moving: Spare::new(), frames: Cell::default() }
     }
 
     /// Returns whether there was something to deliver.
     fn deliver_to(&self, other: &Side) -> Result<bool> {
-        let mut bytes = 0;
+        let (mut bytes, mut frames) = (0, self.frames.take());
         let moved = self.moving.each(&self.sent.0, |message| {
             bytes += message.size_estimate();
-            let frame = copied(&wire::encode(message)?)?;
-            other.machine.receive(wire::decode(frame)?);
+            wire::encode_into(message, &mut frames)?;
+            for frame in frames.drain(..) {
+                other.machine.receive(received(&frame)?);
+            }
             Ok(())
         });
+        self.frames.set(frames);
         if bytes > 0 {
             self.machine.room().sent(bytes);
         }
@@ -132,12 +136,13 @@ impl<T> Spare<T> {
     }
 }
 
-/// A frame as it is received: in memory of its own.
-fn copied(frame: &message::Message) -> Result<message::Message> {
+/// What is understood of a frame. Nothing of it stays in the frame's own memory.
+fn received(frame: &message::Message) -> Result<wire::Message> {
     let mut segments = frame.segments();
-    if let (Some(only), None) = (segments.next(), segments.next()) {
-        return message::Message::from_segment(only)
-            .ok_or_else(|| Error::failed("the segment is not made of words"));
+    if let (Some(only), None) = (segments.next(), segments.next())
+        && let Some(message) = wire::decode_segment(only)
+    {
+        return Ok(message);
     }
     let mut words = Vec::with_capacity(frame.size_in_words());
     let mut lengths = Vec::new();
@@ -147,8 +152,8 @@ fn copied(frame: &message::Message) -> Result<message::Message> {
         Word::words_to_bytes_mut(&mut words[start..]).copy_from_slice(segment);
         lengths.push(u32::try_from(segment.len() / 8).map_err(|_| Error::failed("too long"))?);
     }
-    message::Message::from_segments(words, &lengths)
-        .ok_or_else(|| Error::failed("the segments do not fit their lengths"))
+    let copy = message::Message::from_segments(words, &lengths);
+    wire::decode(copy.ok_or_else(|| Error::failed("the segments do not fit their lengths"))?)
 }
 
 impl Outbox for Sent {

@@ -1,60 +1,171 @@
-//! The concurrent maps of which a connection's tables consist, and the pools from which
-//! ids are taken.
+//! The concurrent maps of which a connection's tables consist.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::Hash;
 
+use crate::ids::{AnswerId, EmbargoId, ExportId, ImportId, QuestionId};
 use crate::sync::atomic::{AtomicUsize, Ordering};
-use crate::sync::{Count, Map, Tally};
+use crate::sync::{Count, Map, Mutex, Tally};
 
 /// One table of a connection, or of what else has many entries at times.
 ///
 /// Changes are made under the order lock; looking up, counting and dumping work without it.
-/// Where there is no such lock, `C` is [`Shared`](crate::sync::Shared). Looking into an empty table takes no
-/// lock of the map, so that tables for what is rare cost little. A guard of the underlying
-/// map never outlives the method that took it: two of them on one thread could
-/// wait for each other.
+/// Where there is no such lock, `C` is [`Shared`](crate::sync::Shared). Looking into an empty
+/// table takes no lock of its own, so that tables for what is rare cost little. No guard of such
+/// a lock outlives the method that took it: two of them on one thread could wait for each other.
+///
+/// Both sides use the lowest ids first, so nearly all entries lie in a list, at the place of
+/// their key. A peer may choose other ids: what lies too far out for the list is in a map, and
+/// stays there. What lies far out when most entries are gone gets there, too, so that the list
+/// can be made shorter.
 pub(crate) struct Table<K: Eq + Hash, V, C = Tally> {
-    map: Map<K, V>,
-    /// The number of entries. Counting the map's own entries would take a lock for each
-    /// shard.
+    near: Mutex<Near<V>>,
+    far: Map<K, V>,
+    /// The number of entries. Counting them would take the locks.
     count: C,
+    /// The number of those in the map.
+    far_count: C,
     /// The greatest number of entries since memory was last given back.
     peak: AtomicUsize,
+}
+
+/// Entries at the places of their keys.
+struct Near<V> {
+    places: Vec<Option<V>>,
+    used: usize,
+}
+
+/// What an entry is found by.
+pub(crate) trait Key: Eq + Hash + Copy + Ord {
+    /// Its place in a list of all keys.
+    fn place(self) -> usize;
+
+    /// The key that has this place.
+    fn at(place: usize) -> Self;
+}
+
+macro_rules! keys {
+    ($($id:ident),*) => {
+        $(impl Key for $id {
+            fn place(self) -> usize {
+                self.0.place()
+            }
+
+            fn at(place: usize) -> Self {
+                $id(u32::at(place))
+            }
+        })*
+    };
+}
+
+keys!(AnswerId, EmbargoId, ExportId, ImportId, QuestionId);
+
+impl Key for u32 {
+    fn place(self) -> usize {
+        usize::try_from(self).unwrap_or(usize::MAX)
+    }
+
+    fn at(place: usize) -> Self {
+        // Only places of keys are asked for.
+        u32::try_from(place).unwrap_or(u32::MAX)
+    }
+}
+
+impl Key for u64 {
+    fn place(self) -> usize {
+        usize::try_from(self).unwrap_or(usize::MAX)
+    }
+
+    fn at(place: usize) -> Self {
+        // Only places of keys are asked for.
+        u64::try_from(place).unwrap_or(u64::MAX)
+    }
 }
 
 /// Number of entries for which a table may keep memory.
 const KEPT: usize = 64;
 
-impl<K: Eq + Hash + Copy + Ord, V, C: Count> Table<K, V, C> {
+/// Number of places beyond twice the entries that the list may have. So a peer that chooses its
+/// ids badly makes it no longer than one that chooses them well.
+const SLACK: usize = 16;
+
+impl<V> Near<V> {
+    /// The place for this key, unless the list would have to be too long.
+    fn place(&mut self, index: usize) -> Option<&mut Option<V>> {
+        if index >= self.places.len() {
+            if index >= 2 * self.used + SLACK {
+                return None;
+            }
+            self.places.resize_with(index + 1, || None);
+        }
+        self.places.get_mut(index)
+    }
+
+    fn entry(&mut self, index: usize) -> Option<&mut V> {
+        self.places.get_mut(index)?.as_mut()
+    }
+
+    /// Takes out what lies beyond this place.
+    fn cut_off(&mut self, end: usize) -> impl Iterator<Item = (usize, V)> {
+        let first = end.min(self.places.len());
+        let beyond = self.places.split_off(first);
+        self.used -= beyond.iter().flatten().count();
+        let last = self.places.iter().rposition(Option::is_some);
+        self.places.truncate(last.map_or(0, |last| last + 1));
+        self.places.shrink_to_fit();
+        beyond
+            .into_iter()
+            .enumerate()
+            .filter_map(move |(index, entry)| Some((first + index, entry?)))
+    }
+}
+
+impl<K: Key, V, C: Count> Table<K, V, C> {
     pub(crate) fn new() -> Self {
-        // A few shards are enough: all writers of one connection hold its order lock.
-        Table { map: Map::with_shards(4), count: C::default(), peak: AtomicUsize::new(0) }
+        Table {
+            near: Mutex::new(Near { places: Vec::new(), used: 0 }),
+            // A few shards are enough: all writers of one connection hold its order lock.
+            far: Map::with_shards(4),
+            count: C::default(),
+            far_count: C::default(),
+            peak: AtomicUsize::new(0),
+        }
     }
 
     /// Adds an entry and returns what it replaces.
     pub(crate) fn insert(&self, key: K, value: V) -> Option<V> {
-        let replaced = self.map.insert(key, value);
-        self.count_one_more(replaced.is_none());
-        replaced
+        let mut left = Some(value);
+        self.with(key, |entry| left.take().map(|value| std::mem::replace(entry, value)))
+            .unwrap_or_else(|| self.insert_new(key, left?))
     }
 
     /// Adds an entry, unless there is one with this key. Returns what was not added.
     pub(crate) fn insert_new(&self, key: K, value: V) -> Option<V> {
-        let refused = self.map.insert_new(key, value);
-        self.count_one_more(refused.is_none());
-        refused
-    }
-
-    fn count_one_more(&self, added: bool) {
-        if added {
-            self.count.add_one();
-            let count = self.len();
-            if count > self.peak.load(Ordering::SeqCst) {
-                self.peak.fetch_max(count, Ordering::SeqCst);
-            }
+        if self.has_far() && self.far.contains(key) {
+            return Some(value);
         }
+        let mut near = self.near.lock();
+        if let Some(place) = near.place(key.place()) {
+            if place.is_some() {
+                return Some(value);
+            }
+            *place = Some(value);
+            near.used += 1;
+            drop(near);
+        } else {
+            drop(near);
+            let refused = self.far.insert_new(key, value);
+            if refused.is_some() {
+                return refused;
+            }
+            self.far_count.add_one();
+        }
+        self.count.add_one();
+        let count = self.len();
+        if count > self.peak.load(Ordering::SeqCst) {
+            self.peak.fetch_max(count, Ordering::SeqCst);
+        }
+        None
     }
 
     pub(crate) fn remove(&self, key: K) -> Option<V> {
@@ -66,7 +177,7 @@ impl<K: Eq + Hash + Copy + Ord, V, C: Count> Table<K, V, C> {
         if self.is_empty() {
             return None;
         }
-        let value = self.map.remove_if(key, condition)?;
+        let value = self.take_if(key, condition)?;
         self.count.take_one();
         let left = self.len();
         let peak = self.peak.load(Ordering::SeqCst);
@@ -76,23 +187,68 @@ impl<K: Eq + Hash + Copy + Ord, V, C: Count> Table<K, V, C> {
         Some(value)
     }
 
+    fn take_if(&self, key: K, condition: impl FnOnce(&V) -> bool) -> Option<V> {
+        {
+            let mut near = self.near.lock();
+            if let Some(place) = near.places.get_mut(key.place())
+                && let Some(entry) = place
+            {
+                if !condition(entry) {
+                    return None;
+                }
+                let value = place.take();
+                near.used -= 1;
+                return value;
+            }
+        }
+        if !self.has_far() {
+            return None;
+        }
+        let value = self.far.remove_if(key, condition)?;
+        self.far_count.take_one();
+        Some(value)
+    }
+
     #[cfg(all(test, not(rpc_model)))]
     fn capacity(&self) -> usize {
-        self.map.capacity()
+        self.near.lock().places.capacity() + self.far.capacity()
     }
 
     fn give_memory_back(&self, left: usize) {
-        self.map.shrink();
+        {
+            let mut near = self.near.lock();
+            let far = near.cut_off(2 * left + SLACK);
+            // Still under the lock, so that nobody finds a key in neither.
+            for (place, entry) in far {
+                let refused = self.far.insert_new(K::at(place), entry);
+                debug_assert!(refused.is_none(), "a key is in both");
+                self.far_count.add_one();
+            }
+        }
+        self.far.shrink();
         self.peak.store(left, Ordering::SeqCst);
     }
 
     pub(crate) fn contains(&self, key: K) -> bool {
-        !self.is_empty() && self.map.contains(key)
+        self.with(key, |_| ()).is_some()
     }
 
     /// Runs `step` on one entry. `step` must not touch this table.
     pub(crate) fn with<R>(&self, key: K, step: impl FnOnce(&mut V) -> R) -> Option<R> {
-        if self.is_empty() { None } else { self.map.with(key, step) }
+        if self.is_empty() {
+            return None;
+        }
+        {
+            let mut near = self.near.lock();
+            if let Some(entry) = near.entry(key.place()) {
+                return Some(step(entry));
+            }
+        }
+        if self.has_far() { self.far.with(key, step) } else { None }
+    }
+
+    fn has_far(&self) -> bool {
+        self.far_count.get() > 0
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -113,75 +269,23 @@ impl<K: Eq + Hash + Copy + Ord, V, C: Count> Table<K, V, C> {
         all
     }
 
-    /// Looks at every entry, in no particular order.
-    pub(crate) fn for_each(&self, look: impl FnMut(K, &V)) {
-        if !self.is_empty() {
-            self.map.for_each(look);
+    /// Looks at every entry, in no particular order. `look` must not touch this table.
+    pub(crate) fn for_each(&self, mut look: impl FnMut(K, &V)) {
+        if self.is_empty() {
+            return;
         }
+        for (place, entry) in self.near.lock().places.iter().enumerate() {
+            if let Some(entry) = entry {
+                look(K::at(place), entry);
+            }
+        }
+        self.far.for_each(look);
     }
 }
 
 impl<K: Eq + Hash + fmt::Debug, V, C: Count> fmt::Debug for Table<K, V, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} entries", self.count.get())
-    }
-}
-
-/// The ids that are free. The lowest one is used first, so that ids stay low, and the
-/// tables of both sides small.
-#[derive(Debug, Default)]
-pub(crate) struct IdPool {
-    /// This id and all above it are free.
-    next: u32,
-    /// The ranges of free ids below: the id behind each range, and its first id. They
-    /// neither touch each other nor `next`. So there are no more of them than ids in use.
-    free: BTreeMap<u32, u32>,
-    in_use: usize,
-}
-
-impl IdPool {
-    /// Takes the lowest free id; `None` when all 2^30 are taken. Higher ids have a
-    /// meaning of their own at level 3.
-    pub(crate) fn allocate(&mut self) -> Option<u32> {
-        let id = if let Some(mut range) = self.free.first_entry() {
-            let first = *range.get();
-            *range.get_mut() += 1;
-            if range.get() == range.key() {
-                range.remove();
-            }
-            first
-        } else if self.next < 1 << 30 {
-            self.next += 1;
-            self.next - 1
-        } else {
-            return None;
-        };
-        self.in_use += 1;
-        Some(id)
-    }
-
-    /// Gives back an id that [`allocate`](Self::allocate) handed out.
-    pub(crate) fn release(&mut self, id: u32) {
-        let above = self.free.range(id + 1..).next().map(|(_, first)| *first);
-        // An id that is given back twice makes `in_use` wrong.
-        debug_assert!(id < self.next, "id {id} was never handed out");
-        debug_assert!(above.is_none_or(|first| first > id), "id {id} is free already");
-        self.in_use = self.in_use.saturating_sub(1);
-        let first = self.free.remove(&id).unwrap_or(id);
-        if id + 1 == self.next {
-            self.next = first;
-        } else if above == Some(id + 1) {
-            // The range above begins earlier now.
-            if let Some((_, begins)) = self.free.range_mut(id + 1..).next() {
-                *begins = first;
-            }
-        } else {
-            self.free.insert(id + 1, first);
-        }
-    }
-
-    pub(crate) fn in_use(&self) -> usize {
-        self.in_use
     }
 }
 

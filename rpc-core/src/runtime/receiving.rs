@@ -227,11 +227,14 @@ impl Receiving {
 
     /// The next message or the end.
     pub(super) fn next(&self, reader: &mut dyn MessageReader) -> Incoming {
-        next(reader, self.most_named)
+        looked_at(reader).unwrap_or_else(|| next(reader, self.most_named))
     }
 
     /// The next message or the end, if it is there.
     pub(super) fn next_now(&self, reader: &mut dyn MessageReader) -> Option<Incoming> {
+        if let Some(found) = looked_at(reader) {
+            return Some(found);
+        }
         let read = panics::caught("a transport's reader", || reader.try_read_next());
         let read = match read {
             Ok(read) => read.transpose()?,
@@ -351,6 +354,22 @@ impl Incoming {
             Incoming::Message(_) | Incoming::Idle | Incoming::Wake | Incoming::Rest(_) => false,
             Incoming::Malformed(_) | Incoming::End(_) => true,
         }
+    }
+}
+
+/// The next message, if it can be read where it lies.
+fn looked_at(reader: &mut dyn MessageReader) -> Option<Incoming> {
+    let mut found = None;
+    let looked = panics::caught("a transport's reader", || {
+        reader.look_at_next(&mut |segment| {
+            found = wire::decode_segment(segment);
+            found.is_some()
+        })
+    });
+    match looked {
+        Ok(true) => found.map(Incoming::Message),
+        Ok(false) => None,
+        Err(_) => Some(Incoming::End(reader_panicked())),
     }
 }
 

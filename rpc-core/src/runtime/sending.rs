@@ -403,9 +403,8 @@ impl Writing {
             if let Some(error) = message.error_mut() {
                 *error = self.exceptions.encode(error);
             }
-            match wire::encode(message) {
-                Ok(frame) => self.batch.push(frame),
-                Err(error) => self.unencodable = Some(error),
+            if let Err(error) = wire::encode_into(message, &mut self.batch) {
+                self.unencodable = Some(error);
             }
         }
     }

@@ -15,11 +15,6 @@ impl<K: Eq + Hash + Copy, V> Map<K, V> {
         Map(DashMap::with_hasher_and_shard_amount(RandomState::default(), shards))
     }
 
-    /// Adds an entry and returns what it replaces.
-    pub(crate) fn insert(&self, key: K, value: V) -> Option<V> {
-        self.0.insert(key, value)
-    }
-
     /// Adds an entry, unless there is one with this key. Returns what was not added.
     pub(crate) fn insert_new(&self, key: K, value: V) -> Option<V> {
         match self.0.entry(key) {

@@ -400,10 +400,6 @@ impl<K: Ord + Copy, V> Map<K, V> {
         Map(Mutex::new(BTreeMap::new()))
     }
 
-    pub(crate) fn insert(&self, key: K, value: V) -> Option<V> {
-        self.0.lock().insert(key, value)
-    }
-
     pub(crate) fn insert_new(&self, key: K, value: V) -> Option<V> {
         match self.0.lock().entry(key) {
             Entry::Occupied(_) => Some(value),

@@ -28,12 +28,25 @@ const MAX_DETAILS: u32 = 64;
 /// The frame is not a message of this protocol, or names too many capabilities: the
 /// connection should end with an Abort that says why.
 pub(crate) fn decode_within(mut frame: Frame, most_named: usize) -> Result<Message, Error> {
-    if let Some(shape) = plain::read(&frame) {
+    if let Some(shape) = frame.only_segment().and_then(plain::read) {
         // Nobody names the file descriptors that may have come with it.
         drop(frame.take_fds());
-        return Ok(shape.with_frame(frame));
+        return Ok(shape.with_frame(|| frame));
     }
     by_accessors(frame, most_named)
+}
+
+/// Reads a message of one segment that lies in a buffer; `None` if
+/// [`decode_within`](decode_within) has to read it from a frame.
+pub(crate) fn decode_segment(segment: &[u8]) -> Option<Message> {
+    let shape = plain::read(segment)?;
+    Some(match shape {
+        Shape::Whole(message) => message,
+        shape => {
+            let frame = Frame::from_segment(segment)?;
+            shape.with_frame(|| frame)
+        }
+    })
 }
 
 /// As [`decode_within`], whatever the frame is.
@@ -47,7 +60,7 @@ pub(super) fn by_accessors(mut frame: Frame, most_named: usize) -> Result<Messag
         let reader = Reader::new(&frame, options);
         read(reader.get_root()?, Depth::Outer, &mut arrived, most_named)?
     };
-    Ok(shape.with_frame(frame))
+    Ok(shape.with_frame(|| frame))
 }
 
 /// Reads a message that may name any number of capabilities.
@@ -80,16 +93,16 @@ impl Shape {
         Shape::Whole(Message::Return(Return { answer, release_params, no_finish_needed, outcome }))
     }
 
-    pub(super) fn with_frame(self, frame: Frame) -> Message {
+    pub(super) fn with_frame(self, frame: impl FnOnce() -> Frame) -> Message {
         match self {
             Shape::Whole(message) => message,
             // There is no table of capabilities in such a message.
             Shape::Object(question) => {
-                Message::Bootstrap(Bootstrap { question, object: Some(Arc::new(frame)) })
+                Message::Bootstrap(Bootstrap { question, object: Some(Arc::new(frame())) })
             }
             Shape::Call(call) => {
                 let Call { question, target, interface, method, params, results_to, hint } = call;
-                let params = Content { frame: Some(Arc::new(frame)), caps: params };
+                let params = Content { frame: Some(Arc::new(frame())), caps: params };
                 Message::Call(Call {
                     question,
                     target,
@@ -101,10 +114,10 @@ impl Shape {
                 })
             }
             Shape::Results(answer, release_params, no_finish_needed, caps) => {
-                let outcome = ReturnKind::Results(Content { frame: Some(Arc::new(frame)), caps });
+                let outcome = ReturnKind::Results(Content { frame: Some(Arc::new(frame())), caps });
                 Message::Return(Return { answer, release_params, no_finish_needed, outcome })
             }
-            Shape::Unknown => Message::Unknown(Box::new(frame)),
+            Shape::Unknown => Message::Unknown(Box::new(frame())),
         }
     }
 }

@@ -30,14 +30,25 @@ const ECHO_WORDS: usize = 64;
 /// # Errors
 /// The content was built for another kind of message, was received, or is shared.
 pub(crate) fn encode(message: Message) -> Result<Frame, Error> {
-    let Some(mut frame) = flat::write(&message) else { return by_accessors(message) };
+    let mut frames = Vec::new();
+    encode_into(message, &mut frames)?;
+    // One was added.
+    frames.pop().ok_or_else(|| Error::failed("a message was not encoded"))
+}
+
+/// As [`encode`], and adds the frame to others.
+pub(crate) fn encode_into(message: Message, frames: &mut Vec<Frame>) -> Result<(), Error> {
+    let Some(frame) = flat::write(&message, frames) else {
+        frames.push(by_accessors(message)?);
+        return Ok(());
+    };
     if let Message::Call(Call { params: content, .. })
     | Message::Return(Return { outcome: ReturnKind::Results(content), .. }) = message
         && !content.caps.fds.is_empty()
     {
         frame.set_fds(content.caps.fds.into_fds());
     }
-    Ok(frame)
+    Ok(())
 }
 
 /// As [`encode`], whatever the message is.

@@ -102,7 +102,12 @@ impl<const WORDS: usize> Opening<WORDS> {
 
     /// A message that begins so and has this content, with room for so many words more; and
     /// where the content ends.
-    fn with(&self, content: &Content, more: usize) -> Option<(Frame, usize)> {
+    fn with<'f>(
+        &self,
+        content: &Content,
+        more: usize,
+        frames: &'f mut Vec<Frame>,
+    ) -> Option<(&'f mut Frame, usize)> {
         let segment = match &content.frame {
             None => self.segment(),
             Some(frame) => {
@@ -113,7 +118,8 @@ impl<const WORDS: usize> Opening<WORDS> {
                 segment
             }
         };
-        Some((Frame::starting_with(segment, more), segment.len() / 8))
+        frames.push(Frame::starting_with(segment, more));
+        Some((frames.last_mut()?, segment.len() / 8))
     }
 }
 
@@ -125,26 +131,27 @@ pub(crate) fn can_copy(content: &Frame) -> bool {
     })
 }
 
-/// Writes a message, if it is one of those, without its file descriptors.
-pub(super) fn write(message: &Message) -> Option<Frame> {
+/// Writes a message, if it is one of those, without its file descriptors. Adds the frame to
+/// others.
+pub(super) fn write<'f>(message: &Message, frames: &'f mut Vec<Frame>) -> Option<&'f mut Frame> {
     match message {
-        Message::Call(call) => write_call(call),
+        Message::Call(call) => write_call(call, frames),
         Message::Return(ret @ Return { outcome: ReturnKind::Results(content), .. }) => {
-            write_results(ret, content)
+            write_results(ret, content, frames)
         }
         Message::Finish(finish) => {
             let bits = u64::from(!finish.release_results)
                 | u64::from(!finish.early_cancellation_workaround) << 1;
-            Some(small(FINISH, u64::from(finish.question) | bits << 32))
+            small(FINISH, u64::from(finish.question) | bits << 32, frames)
         }
         Message::Release(release) => {
-            Some(small(RELEASE, u64::from(release.id) | u64::from(release.count) << 32))
+            small(RELEASE, u64::from(release.id) | u64::from(release.count) << 32, frames)
         }
         _ => None,
     }
 }
 
-fn write_call(call: &Call) -> Option<Frame> {
+fn write_call<'f>(call: &Call, frames: &'f mut Vec<Frame>) -> Option<&'f mut Frame> {
     let table = Table::of(&call.params.caps);
     let steps = match &call.target {
         Target::PromisedAnswer(answer) => answer.path.as_deref().unwrap_or_default(),
@@ -155,7 +162,8 @@ fn write_call(call: &Call) -> Option<Frame> {
         Target::PromisedAnswer(_) if steps.is_empty() => 4,
         Target::PromisedAnswer(_) => 5 + steps.len(),
     };
-    let (mut frame, target) = OF_CALL.with(&call.params, target_words + table.words())?;
+    let more = target_words + table.words();
+    let (frame, target) = OF_CALL.with(&call.params, more, frames)?;
     let mut out = Words { bytes: frame.bytes_mut(), end: target };
     let results_to = match call.results_to {
         ResultsTo::Caller | ResultsTo::Unknown => 0,
@@ -199,9 +207,13 @@ fn write_call(call: &Call) -> Option<Frame> {
     Some(frame)
 }
 
-fn write_results(ret: &Return, content: &Content) -> Option<Frame> {
+fn write_results<'f>(
+    ret: &Return,
+    content: &Content,
+    frames: &'f mut Vec<Frame>,
+) -> Option<&'f mut Frame> {
     let table = Table::of(&content.caps);
-    let (mut frame, end) = OF_RETURN.with(content, table.words())?;
+    let (frame, end) = OF_RETURN.with(content, table.words(), frames)?;
     let mut out = Words { bytes: frame.bytes_mut(), end };
     // The first of these two means the opposite of what it says, so that a struct of zeros is
     // the default.
@@ -212,13 +224,14 @@ fn write_results(ret: &Return, content: &Content) -> Option<Frame> {
 }
 
 /// A message that leads to a struct of one word.
-fn small(tag: u64, data: u64) -> Frame {
-    let mut frame = Frame::starting_with(&[], 4);
+fn small(tag: u64, data: u64, frames: &mut Vec<Frame>) -> Option<&mut Frame> {
+    frames.push(Frame::starting_with(&[], 4));
+    let frame = frames.last_mut()?;
     let mut out = Words { bytes: frame.bytes_mut(), end: 0 };
     for word in [struct_pointer(0, 1, 1, 1), tag, struct_pointer(2, 3, 1, 0), data] {
         out.push(word);
     }
-    frame
+    Some(frame)
 }
 
 /// The words of a message that is being written.

@@ -28,8 +28,8 @@ pub(crate) mod rpc_twoparty_capnp;
 pub(crate) use attached::{Attached, MAX_FDS};
 #[cfg(any(test, fuzzing, feature = "bench"))]
 pub(crate) use decode::decode;
-pub(crate) use decode::decode_within;
-pub(crate) use encode::encode;
+pub(crate) use decode::{decode_segment, decode_within};
+pub(crate) use encode::{encode, encode_into};
 pub(crate) use flat::{OF_BOOTSTRAP, OF_CALL, OF_RETURN, can_copy};
 pub(crate) use join::{JoinKey, JoinPart, Nonce};
 pub use token::Token;

@@ -13,9 +13,8 @@ use super::{Call, Descriptors, Finish, Hint, Message, PromisedAnswer, ResultsTo,
 /// The most steps of a path that are followed here.
 const MOST_STEPS: usize = 16;
 
-/// Reads a frame, if it is one of those.
-pub(super) fn read(frame: &Frame) -> Option<Shape> {
-    let segment = frame.only_segment()?;
+/// Reads the only segment of a frame, if it is one of those.
+pub(super) fn read(segment: &[u8]) -> Option<Shape> {
     let root = Struct::at_pointer(segment, 0)?;
     let inner = Struct::at_pointer(segment, root.pointer(0)?)?;
     match root.u16(0) {

@@ -204,6 +204,15 @@ impl<R: Read> FramedReader<R> {
     /// A message of one segment, as most are, all of which is in the buffer, which is within
     /// the limits, and for which there is memory.
     fn take_buffered_message(&mut self) -> Option<Message> {
+        let segment = self.buffered_segment()?;
+        let bytes = segment.len();
+        let message = Message::from_segment(segment)?;
+        self.skip_segment(bytes);
+        Some(self.complete(message))
+    }
+
+    /// The segment of such a message.
+    fn buffered_segment(&self) -> Option<&[u8]> {
         if !matches!(self.part, Part::Start) || self.limits.max_segments == 0 {
             return None;
         }
@@ -213,11 +222,12 @@ impl<R: Read> FramedReader<R> {
         if count != [0; NUMBER] || u64::from(words) > self.limits.max_words {
             return None;
         }
-        let bytes = usize::try_from(words).ok()?.checked_mul(WORD)?;
-        let message = Message::from_segment(rest.get(..bytes)?)?;
+        rest.get(..usize::try_from(words).ok()?.checked_mul(WORD)?)
+    }
+
+    fn skip_segment(&mut self, bytes: usize) {
         self.start += 2 * NUMBER + bytes;
         self.last_was_long = bytes > LARGEST_BUFFER;
-        Some(self.complete(message))
     }
 
     fn read_start(&mut self, patience: Patience) -> Result<Progress<Part>, TransportError> {
@@ -519,6 +529,19 @@ impl<R: Read + Send + 'static> MessageReader for FramedReader<R> {
                 Ok(None)
             }
         }
+    }
+
+    fn look_at_next(&mut self, look: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        if self.state != State::Open || self.source.has_fds() {
+            return false;
+        }
+        let Some(segment) = self.buffered_segment() else { return false };
+        let bytes = segment.len();
+        let taken = look(segment);
+        if taken {
+            self.skip_segment(bytes);
+        }
+        taken
     }
 
     fn has_buffered(&self) -> bool {

@@ -233,6 +233,11 @@ impl<R: Read> Source<R> {
         self.waiting.extend(self.arrived.drain(..).take(room).map(|fd| (at, fd)));
     }
 
+    /// Whether anything came that belongs to a message which was not given out yet.
+    pub(super) fn has_fds(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Takes what came with the message that ends before the byte at `end`.
     pub(super) fn fds_before(&mut self, end: u64) -> Vec<SharedFd> {
         if self.waiting.is_empty() { Vec::new() } else { self.take_before(end) }

@@ -1,4 +1,4 @@
-//! Tests of tables and of pools of ids.
+//! Tests of tables.
 
 use super::*;
 
@@ -18,49 +18,59 @@ fn a_table_gives_the_memory_of_its_peak_back() {
     assert_eq!(table.capacity(), 0);
 }
 
+/// A peer chooses ids as it likes.
 #[test]
-fn the_lowest_free_id_is_used_first() {
-    let mut pool = IdPool::default();
-    let taken: Vec<_> = (0..6).map_while(|_| pool.allocate()).collect();
-    assert_eq!(taken, [0, 1, 2, 3, 4, 5]);
-    for id in [3, 1, 4] {
-        pool.release(id);
+fn keys_that_lie_far_apart_make_no_long_list() {
+    let table = Table::<_, _>::new();
+    let keys = (0..1000_u32).map(|number| number * 4_000_000);
+    for key in keys.clone() {
+        assert_eq!(table.insert_new(key, key), None);
     }
-    assert_eq!(pool.in_use(), 3);
-    let taken: Vec<_> = (0..4).map_while(|_| pool.allocate()).collect();
-    assert_eq!(taken, [1, 3, 4, 6]);
+    assert!(table.near.lock().places.len() <= SLACK, "{}", table.near.lock().places.len());
+    assert_eq!(table.len(), 1000);
+    for key in keys {
+        assert_eq!(table.insert_new(key, 1), Some(1), "{key} is there");
+        assert_eq!(table.with(key, |entry| *entry), Some(key));
+        assert_eq!(table.remove(key), Some(key));
+    }
+    assert!(table.is_empty() && !table.has_far());
 }
 
+/// The list grows past keys that were too far out for it.
 #[test]
-fn every_id_is_handed_out_once_and_the_lowest_first() {
-    let mut pool = IdPool::default();
-    let mut free: std::collections::BTreeSet<u32> = (0..200).collect();
-    let mut used = Vec::new();
+fn a_table_is_like_a_map_whatever_its_keys_are() {
+    let (table, mut map) = (Table::<_, _>::new(), std::collections::BTreeMap::new());
     let mut state = 1_u64;
-    for _ in 0..100_000 {
+    let mut far = 0;
+    for step in 0..100_000_u32 {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        let random = (state >> 33) as usize;
-        if used.len() < 100 && random.is_multiple_of(2) {
-            let id = pool.allocate();
-            assert_eq!(id, free.pop_first());
-            used.extend(id);
-        } else if !used.is_empty() {
-            let id = used.swap_remove(random / 2 % used.len());
-            pool.release(id);
-            assert!(free.insert(id));
+        let random = (state >> 33) as u32;
+        // Sometimes there are few of them, and sometimes many.
+        let most = [8, 100, 1000][step as usize / 7_000 % 3];
+        let key = random / 4 % most;
+        match random % 4 {
+            0 => assert_eq!(table.insert(key, step), map.insert(key, step)),
+            1 => {
+                let there = map.contains_key(&key);
+                assert_eq!(table.insert_new(key, step), there.then_some(step));
+                map.entry(key).or_insert(step);
+            }
+            2 => assert_eq!(table.remove_if(key, |entry| entry % 2 == 0), {
+                let even = map.get(&key).is_some_and(|entry| entry % 2 == 0);
+                if even { map.remove(&key) } else { None }
+            }),
+            _ => assert_eq!(table.remove(key), map.remove(&key)),
         }
-        assert_eq!(pool.in_use(), used.len());
-        assert!(pool.free.len() <= used.len());
-        assert_eq!(pool.next, used.iter().max().map_or(0, |id| id + 1));
+        assert_eq!(table.with(key, |entry| *entry), map.get(&key).copied());
+        assert_eq!(table.len(), map.len());
+        far += u32::from(table.has_far());
+        if step % 1000 == 0 {
+            let mut all = Vec::new();
+            table.for_each(|key, entry| all.push((key, *entry)));
+            all.sort_unstable();
+            assert!(all.into_iter().eq(map.iter().map(|(key, entry)| (*key, *entry))));
+        }
     }
-}
-
-#[test]
-fn ids_that_are_free_need_no_memory() {
-    let mut pool = IdPool::default();
-    let taken: Vec<_> = (0..10_000).filter_map(|_| pool.allocate()).collect();
-    // The last id stays in use for long.
-    taken.into_iter().take(9_999).for_each(|id| pool.release(id));
-    assert_eq!((pool.free.len(), pool.in_use()), (1, 1));
-    assert_eq!(pool.allocate(), Some(0));
+    assert!(far > 1000, "few of them were in the map: {far}");
+    assert!(table.take_all().into_iter().eq(map));
 }
