@@ -865,8 +865,15 @@ mutant(
     "turn-left-while-writing",
     "../runtime/reading/turn.rs",
     "the send thread writes, and may wait there, while nobody stands by",
-    "fn see_to_it(&self) { <<<self.see_to_left_turn();>>> }",
+    "fn see_to_it(&self) { <<<self.see_to_left_turn();>>> self.asides",
     "",
+)
+mutant(
+    "set-aside-for-ever",
+    "../runtime/reading/aside.rs",
+    "a job that a worker has set aside waits until the destructor has ended, however long that takes",
+    "late.into_iter().for_each(|(place, time)| <<<place.take_over(time)>>>);",
+    "drop((place, time))",
 )
 mutant(
     "left-and-not-idle",

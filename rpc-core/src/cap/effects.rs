@@ -359,7 +359,7 @@ pub(crate) fn may_run() -> bool {
 
 /// Runs application code in the middle of an effect.
 pub(crate) fn application(code: impl FnOnce()) {
-    let busy = Busy::begin();
+    let busy = Busy::begin_for_a_while();
     let suspended = Suspended::begin();
     /// Counts the nesting down.
     struct Nested;

@@ -44,6 +44,7 @@ use std::cell::Cell;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use self::aside::Asides;
 use self::spinning::Spinning;
 use self::turn::{Next, Owner, Turn};
 use super::attendants::{Resident, Summons};
@@ -64,7 +65,7 @@ use crate::work::event::Event;
 use crate::work::left;
 use crate::work::origin::{OnBehalf, Origin};
 use crate::work::pool::Pool;
-use crate::work::progress::{Hands, Making, OwnQuestion, Progress};
+use crate::work::progress::{Hands, Making, OwnQuestion, Progress, SetAside};
 use crate::work::role::{InRole, Role};
 use crate::work::waiting;
 use crate::work::waking::Batch;
@@ -100,6 +101,8 @@ pub(super) struct Reading {
     sending: Arc<Sending>,
     machine: Arc<Machine>,
     pool: Weak<Pool>,
+    /// What the send thread looks after for others.
+    asides: Asides,
     this: Weak<Reading>,
 }
 
@@ -178,6 +181,7 @@ impl Reading {
             sending,
             machine,
             pool,
+            asides: Asides::default(),
             this: Weak::clone(this),
         });
         let this: Weak<dyn Progress> = Arc::downgrade(&reading) as _;
@@ -457,6 +461,11 @@ impl Progress for Reading {
         true
     }
 
+    fn look_after(&self, aside: Arc<dyn SetAside>) -> bool {
+        self.asides.enter(aside);
+        self.sending.leave_watched()
+    }
+
     fn park(&self, parker: &Parker, deadline: Deadline) -> bool {
         self.park_without_turn(parker, deadline)
     }
@@ -516,6 +525,7 @@ impl Resident for ReadingDuty {
     }
 }
 
+mod aside;
 mod both;
 mod spinning;
 #[cfg(all(test, not(rpc_model), any(target_os = "linux", target_os = "android")))]

@@ -291,16 +291,15 @@ impl Pool {
     fn work(&self, post: Post, first: Option<Job>) {
         hands::work_in(self.id());
         let mut next = first.or_else(|| self.next(post, None));
-        let mut came_by = None;
         while let Some(job) = next {
             origin::set(job.origin());
             // What a kept job came by is what the job before it came by.
-            came_by = job.came_by().or(came_by);
+            hands::comes_by(job.came_by());
             // The panic of a method is caught where its call is answered.
             let _ = panics::caught("a closure on a worker", || job.run());
             next = match hands::kept() {
                 Some(kept) => Some(self.go_on_with(post, kept)),
-                None => self.next(post, came_by.take()),
+                None => self.next(post, hands::came_by()),
             };
         }
     }

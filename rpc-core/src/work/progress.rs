@@ -58,6 +58,15 @@ pub(crate) trait Progress: Send + Sync {
     /// Must not be called under a lock.
     fn make(&self, parker: &Parker, deadline: Deadline, prepared: bool) -> bool;
 
+    /// Looks, from another thread and until it is gone, whether something that this thread has
+    /// set aside has been there for a while, and [takes it over](SetAside::take_over) then.
+    /// Returns `false` if nobody looks.
+    ///
+    /// Must not be called under a lock.
+    fn look_after(&self, _aside: Arc<dyn SetAside>) -> bool {
+        false
+    }
+
     /// Parks the thread, for which others make the progress. Returns whether the deadline has
     /// come. As [`Parker::park`], it may return without a reason.
     fn park(&self, parker: &Parker, deadline: Deadline) -> bool {
@@ -69,6 +78,17 @@ pub(crate) trait Progress: Send + Sync {
     ///
     /// Must not be called under a lock.
     fn make_idly(&self, worker: &dyn Hands) -> bool;
+}
+
+/// The place where a thread sets something aside while it does what may take long.
+pub(crate) trait SetAside: Send + Sync {
+    /// The number of times that something was set aside here, if something is here now.
+    fn times(&self) -> Option<u64>;
+
+    /// Hands what is here to another thread, if it is what was set aside that time.
+    ///
+    /// Must not be called under a lock.
+    fn take_over(&self, time: u64);
 }
 
 /// A call that this thread has sent to a peer, and is going to wait for.

@@ -9,7 +9,8 @@ use capnp_threads_core::{Concurrency, ConnConfig, FromClient, Result, Vat};
 use rpc_schema::echo_capnp::echo;
 
 use rpc_tests::support::raw::{self, Cap, Outcome, RawPeer, Target};
-use rpc_tests::support::{Event, LONG, Watchdog, vat};
+
+use rpc_tests::support::{Event, LONG, Pair, Watchdog, Wire, vat};
 
 /// Does something for each method, and answers.
 #[derive(Default)]
@@ -181,6 +182,64 @@ fn a_destructor_behind_the_answer_may_depend_on_a_call() {
     object.ping_request().send().wait().unwrap();
     drop(object);
     assert!(vat.shutdown(LONG).unwrap());
+}
+
+/// Waits when it is dropped, of which this library knows nothing.
+struct WaitsAtDrop(Event);
+
+impl Drop for WaitsAtDrop {
+    fn drop(&mut self) {
+        self.0.wait();
+    }
+}
+
+/// With the answer of its only call, the object in the middle of a chain is gone. Its destructor
+/// waits for the next call of the chain, which the worker has kept.
+#[test]
+fn a_destructor_that_waits_for_a_kept_call_holds_it_up_for_a_moment_only() {
+    let _watchdog = Watchdog::start();
+    for wire in Wire::ALL {
+        let go: Arc<Mutex<Event>> = Arc::default();
+        let hold = Arc::clone(&go);
+        let pair = Pair::configured(
+            |vat| {
+                let own = vat.clone();
+                let next = move || {
+                    let hold = hold.lock().unwrap().clone();
+                    hold.wait();
+                    let came = Event::new();
+                    let (tell, waits) = (came.clone(), WaitsAtDrop(came));
+                    let last = pinged(&own, move || tell.set());
+                    let next = Box::new(move || {
+                        let _ = &waits;
+                        last.clone()
+                    });
+                    own.export(Scripted { next: Some(next), ..Scripted::default() })
+                };
+                let first: echo::Client =
+                    vat.export(Scripted { next: Some(Box::new(next)), ..Scripted::default() });
+                first.into_client()
+            },
+            wire,
+            |config| config,
+            |config| config,
+        );
+        let first: echo::Client = pair.bootstrap();
+        for _ in 0..20 {
+            *go.lock().unwrap() = Event::new();
+            let middle = first.next_request().send().pipeline().get_echo();
+            let last = middle.next_request().send().pipeline().get_echo();
+            drop(middle);
+            let ping = last.ping_request().send();
+            // When this has been answered, the vat knows that nobody else needs the object in the
+            // middle.
+            pair.bootstrap::<echo::Client>().into_client().resolve().unwrap();
+            go.lock().unwrap().set();
+            ping.wait().unwrap();
+        }
+        drop(first);
+        pair.finish();
+    }
 }
 
 /// Calls itself while it is called. It does not wait, so this is possible.

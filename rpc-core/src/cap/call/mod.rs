@@ -371,11 +371,15 @@ impl CallCell {
     pub(crate) fn complete(self: &Arc<Self>, outcome: Outcome) {
         let mut state = self.state.lock();
         match state.decide(outcome) {
-            Ok(decided) => {
+            Ok(decided) if decided.is_nothing() => {
                 let step = state.next_step(&self.sink, self.hint);
                 drop(state);
-                decided.forget();
                 self.make(step);
+            }
+            Ok(decided) => {
+                drop(state);
+                decided.forget();
+                self.finish_completion();
             }
             Err(outcome) => {
                 drop(state);
@@ -412,7 +416,8 @@ impl CallCell {
         if let Phase::Asked(question) = &decided.before {
             question.is_forgotten(forgotten);
         }
-        let plain = state.is_plain(&self.sink);
+        let plain = decided.hooks.is_empty() && decided.taken_from.is_none();
+        let plain = plain && state.is_plain(&self.sink);
         let called = plain.then(|| state.publish_at_once().called);
         drop(state);
         decided.forget();
@@ -670,6 +675,11 @@ struct Decided {
 }
 
 impl Decided {
+    /// Whether there is nothing to drop before others learn of the outcome.
+    fn is_nothing(&self) -> bool {
+        matches!(self.before, Phase::Waiting) && self.hooks.is_empty() && self.taken_from.is_none()
+    }
+
     /// Must not be called under the call's lock.
     fn forget(self) {
         let Decided { before, taken_from, time, hooks } = self;

@@ -160,8 +160,10 @@ impl Reading {
     }
 }
 
-impl Watched for Reading {
-    fn look(&self) -> bool {
+impl Reading {
+    /// Looks whether the turn was left and nobody has had it since the last look. Returns whether
+    /// it is still left.
+    fn look_at_left_turn(&self) -> bool {
         if !self.owner.is_left() {
             return false;
         }
@@ -173,9 +175,16 @@ impl Watched for Reading {
         self.see_to_left_turn();
         false
     }
+}
+
+impl Watched for Reading {
+    fn look(&self) -> bool {
+        self.look_at_left_turn() | self.asides.look()
+    }
 
     fn see_to_it(&self) {
         self.see_to_left_turn();
+        self.asides.take_over_all();
     }
 }
 
