@@ -64,6 +64,12 @@ impl<T> Line<T> {
         item
     }
 
+    /// Whether an item waits at a place.
+    pub(crate) fn has(&self, place: u64) -> bool {
+        let at = self.places.binary_search_by_key(&place, |(place, _)| *place);
+        at.is_ok_and(|at| self.places.get(at).is_some_and(|(_, item)| item.is_some()))
+    }
+
     /// Takes the item at a place, if it still waits there.
     pub(crate) fn take(&mut self, place: u64) -> Option<T> {
         let at = self.places.binary_search_by_key(&place, |(place, _)| *place).ok()?;
@@ -113,7 +119,9 @@ mod tests {
         for place in [0, 2, 1, 5, 4, 3] {
             line.insert(place, place);
         }
+        assert!(line.has(1));
         assert_eq!(line.take(1), Some(1));
+        assert!(!line.has(1) && !line.has(9));
         assert_eq!(line.take(1), None, "it has left");
         assert_eq!(line.take(9), None, "it never came");
         assert_eq!(line.take_last(), Some(5));

@@ -199,6 +199,16 @@ impl Mailbox {
         }
     }
 
+    /// Whether a call of this origin waits at this place.
+    pub(super) fn waits_at(&self, origin: Origin, place: u64) -> bool {
+        match self {
+            Mailbox::OneByOne(own) => own.calls.has(place),
+            Mailbox::Concurrent(own) => {
+                own.lines.get(&origin).is_some_and(|line| line.calls.has(place))
+            }
+        }
+    }
+
     /// Whether the call with this address has begun, and no other after it.
     pub(super) fn runs(&self, call: usize) -> bool {
         match self {

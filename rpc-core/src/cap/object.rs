@@ -307,6 +307,10 @@ impl Keeps for LocalObject {
         }
     }
 
+    fn waits(&self, origin: Origin, place: u64) -> bool {
+        self.mailbox.lock().waits_at(origin, place)
+    }
+
     fn runs(&self, call: *const CallCell) -> bool {
         self.mailbox.lock().runs(call as usize)
     }

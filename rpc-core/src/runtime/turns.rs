@@ -50,8 +50,8 @@ use std::time::Duration;
 use super::attendants::Summons;
 use crate::deadline::Deadline;
 use crate::memory::GiveBack;
-use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Level, Mutex};
 use crate::work::waiting::{self, Called, Waiters};
 
 /// Maximum memory that an empty queue keeps, in items.
@@ -69,6 +69,9 @@ pub(super) struct TurnQueue<T> {
     state: Mutex<State<T>>,
     /// Whether the turn is due. Changed under the lock only.
     due: AtomicBool,
+    /// The number of items that wait for a turn that is due, while the resident watches for this
+    /// interval and the next; otherwise the greatest number. Changed under the lock only.
+    at_ease: Level,
     /// What calls the resident, if that is not a thread of its own.
     summons: OnceLock<Summons>,
     watched: OnceLock<Weak<dyn Watched>>,
@@ -136,6 +139,7 @@ impl<T> TurnQueue<T> {
                 watch: Watch::No,
             }),
             due: AtomicBool::new(false),
+            at_ease: Level::new(usize::MAX),
             summons: OnceLock::new(),
             watched: OnceLock::new(),
         }
@@ -189,6 +193,8 @@ impl<T> TurnQueue<T> {
             state.owner = Owner::Due;
             self.due.store(true, Ordering::SeqCst);
         }
+        let at_ease = state.owner == Owner::Due && state.watch == Watch::Again;
+        self.at_ease.set(if at_ease { state.waiting.len() } else { usize::MAX });
     }
 
     /// Whether the turn is due.
@@ -213,7 +219,8 @@ impl<T> TurnQueue<T> {
     /// has to [`claim`](Self::claim) it when it is about to wait. Not for a queue whose
     /// resident attendants are. Does not wait.
     pub(super) fn claim_or_leave(&self, much: usize) -> Option<Turn<'_, T>> {
-        if !self.is_due() {
+        // The resident sees to it, and watches as long as if this thread had left the turn.
+        if !self.is_due() || self.at_ease.get() < much {
             return None;
         }
         let called = {

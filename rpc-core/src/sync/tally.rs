@@ -10,6 +10,10 @@ use super::atomic::{AtomicBool, AtomicUsize, Ordering};
 #[derive(Debug, Default)]
 pub(crate) struct Tally(AtomicUsize);
 
+/// A number that only the holder of a certain lock sets.
+#[derive(Debug)]
+pub(crate) struct Level(AtomicUsize);
+
 /// A number of things that come and go.
 pub(crate) trait Count: Default {
     fn add_one(&self);
@@ -51,6 +55,21 @@ impl Count for Shared {
 
     fn get(&self) -> usize {
         self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl Level {
+    pub(crate) fn new(level: usize) -> Self {
+        Level(AtomicUsize::new(level))
+    }
+
+    /// Must only be called under the lock.
+    pub(crate) fn set(&self, level: usize) {
+        self.0.store(level, Ordering::Release);
+    }
+
+    pub(crate) fn get(&self) -> usize {
+        self.0.load(Ordering::Acquire)
     }
 }
 

@@ -145,7 +145,7 @@ impl CallCell {
                     queue.withdraw(place);
                 }
             }
-            Some((Queue::Running(_), _)) | None => {}
+            None => {}
         }
         for (executor, hook) in hooks {
             effects::spawn_or_run(&*executor, hook);
@@ -161,13 +161,17 @@ impl CallCell {
     /// If the call waits for its turn to reach its object, makes it stay in its queue
     /// even if it is cancelled. Returns whether it does.
     pub(crate) fn arrives_in_any_case(&self) -> bool {
-        let mut state = self.state.lock();
-        let waits = matches!(
-            state.queued_in,
-            Some((Queue::Held(_) | Queue::Delayed(_) | Queue::Mailbox(_), _))
-        );
+        let in_mailbox = match &self.state.lock().queued_in {
+            Some((Queue::Held(_) | Queue::Delayed(_), _)) => None,
+            Some((Queue::Mailbox(object), place)) => Some((object.upgrade(), *place)),
+            _ => return false,
+        };
+        // Afterwards it may begin at any time, which is no harm.
+        let waits = in_mailbox.is_none_or(|(object, place)| {
+            object.is_some_and(|object| object.waits(self.origin, place))
+        });
         if waits {
-            state.arrival = Arrival::InAnyCase;
+            self.state.lock().arrival = Arrival::InAnyCase;
         }
         waits
     }
@@ -187,19 +191,10 @@ impl CallCell {
         drop(left);
     }
 
-    /// Records that the call has left the mailbox of its object, and finds out whether
-    /// its method may begin. From then on, cancelling the call does not stop the method.
+    /// Finds out whether the method of a call that has left the mailbox of its object may begin.
+    /// From then on, cancelling the call does not stop the method.
     pub(crate) fn begin(&self) -> Begun {
-        let mut state = self.state.lock();
-        let (now, left) = match state.queued_in.take() {
-            Some((Queue::Mailbox(object), place)) => (Some((Queue::Running(object), place)), None),
-            other => (None, other),
-        };
-        state.queued_in = now;
-        let unwanted = state.demand == Demand::Cancelled && state.arrival == Arrival::IfWanted;
-        drop(state);
-        drop(left);
-        if unwanted { Begun::Cancelled } else { Begun::Wanted }
+        if self.is_unwanted() { Begun::Cancelled } else { Begun::Wanted }
     }
 
     // ---- The flow limit

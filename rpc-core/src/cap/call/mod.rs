@@ -135,12 +135,11 @@ pub(crate) enum Queue {
     Promise(Weak<LocalPromise>),
     /// The calls that the call's connection holds back until others end.
     Held(Weak<dyn Connection>),
-    /// The mailbox of the object that will run the call.
+    /// The mailbox of the object that will run the call, or has begun to: the call does not
+    /// learn when it is taken out.
     Mailbox(Weak<dyn Keeps>),
     /// Those that wait because an interceptor delays one of them.
     Delayed(Weak<dyn Delays>),
-    /// No queue any more: the object has begun to run the call.
-    Running(Weak<dyn Keeps>),
     /// What else a call may wait in.
     Other(Weak<dyn Queued>),
 }
@@ -167,6 +166,9 @@ pub(crate) trait Keeps: Calls {
     ///
     /// Must not be called under a lock.
     fn withdraw(&self, origin: Origin, place: u64);
+
+    /// Whether a call of this origin waits at this place. The lock that this takes is a leaf.
+    fn waits(&self, origin: Origin, place: u64) -> bool;
 
     /// Whether the method of this call, and no other, runs.
     fn runs(&self, call: *const CallCell) -> bool;
@@ -276,15 +278,14 @@ impl Interest {
 
 impl Drop for Interest {
     fn drop(&mut self) {
-        if self.cell.interests.fetch_sub(1, Ordering::SeqCst) > 1 {
+        // Of a call that is over, nobody counts it any more.
+        if self.cell.over.is_seen() || self.cell.interests.fetch_sub(1, Ordering::SeqCst) > 1 {
             return;
         }
         // The last interest may be dropped in the middle of a transaction, with a
         // reference to a field; and with it the interest in the call for which this one
         // waits, and so on: see Note [effects].
-        if !self.cell.over.is_seen() {
-            effects::defer(Effect::Cancel(Arc::clone(&self.cell)));
-        }
+        effects::defer(Effect::Cancel(Arc::clone(&self.cell)));
     }
 }
 
@@ -444,6 +445,11 @@ impl CallCell {
         let (outcome, over) = match step {
             Step::Nothing => return,
             Step::Publish(published) => return self.tell(published, None),
+            Step::Return(outcome) => {
+                let (_, over) = self.send_return(outcome);
+                self.over.set();
+                return self.no_longer_counts_on(over);
+            }
             Step::HandOver(HandOver { outcome, fields, first, demand, span }) => {
                 // What is told of the answer belongs to the call.
                 let entered = span.map(|span| span.enter());
@@ -642,6 +648,8 @@ pub(crate) enum Settled {
 enum Step {
     /// Another thread makes it, or a handover has to end first.
     Nothing,
+    /// The peer is sent these results, of which nothing stays here. The call is done.
+    Return(Outcome),
     HandOver(HandOver),
     Publish(Published),
 }
@@ -725,6 +733,7 @@ impl State {
             // Nobody has to be told before it is published.
             return Step::Publish(self.publish_at_once());
         }
+        let is_plain = self.has_nobody_to_tell();
         let Phase::Returning(outcome, publisher) = &mut self.phase else { return Step::Nothing };
         *publisher = Publisher::Present;
         let is_answer = matches!(sink, Sink::Answer(..)) && hint != Hint::OnlyPipeline;
@@ -734,7 +743,13 @@ impl State {
         // Content without capabilities leaves without a copy if it is not shared; and no
         // pipelined call needs it, but those who observe may.
         let outcome = if hollow {
-            std::mem::replace(outcome, Ok(Payload::empty().clone()))
+            let outcome = std::mem::replace(outcome, Ok(Payload::empty().clone()));
+            if is_plain && self.waiters.is_empty() {
+                // Whoever looks finds no more than if the Return were not sent yet.
+                self.phase = Phase::Done(Ok(Payload::empty().clone()));
+                return Step::Return(outcome);
+            }
+            outcome
         } else {
             outcome.clone()
         };
@@ -756,11 +771,12 @@ impl State {
     /// Whether nothing but the phase changes, and threads are called, when the outcome of a call
     /// is published that is decided.
     fn is_plain(&self, sink: &Sink) -> bool {
-        matches!(sink, Sink::Here)
-            && self.handovers == 0
-            && self.fields.is_empty()
-            && self.when_done.is_empty()
-            && self.early.is_none()
+        matches!(sink, Sink::Here) && self.handovers == 0 && self.has_nobody_to_tell()
+    }
+
+    /// Whether nothing of this call depends on the outcome but threads that wait for it.
+    fn has_nobody_to_tell(&self) -> bool {
+        self.fields.is_empty() && self.when_done.is_empty() && self.early.is_none()
     }
 
     /// Publishes the outcome that was decided.
@@ -835,13 +851,12 @@ impl CallCell {
 impl Awaited for CallCell {
     fn behind(&self) -> Option<Arc<dyn Calls>> {
         let found = self.first_in_chain(|cell| {
-            let (object, waits) = match &cell.state.lock().queued_in {
-                Some((Queue::Mailbox(object), _)) => (object.upgrade(), true),
-                Some((Queue::Running(object), _)) => (object.upgrade(), false),
+            let (object, place) = match &cell.state.lock().queued_in {
+                Some((Queue::Mailbox(object), place)) => (object.upgrade(), *place),
                 _ => return None,
             };
             // A method that has returned will be answered without the object's worker.
-            Some(object.filter(|object| waits || object.runs(cell)))
+            Some(object.filter(|object| object.waits(cell.origin, place) || object.runs(cell)))
         });
         Some(found?? as _)
     }
