@@ -4,8 +4,7 @@ use std::fmt;
 use std::hash::Hash;
 
 use crate::ids::{AnswerId, EmbargoId, ExportId, ImportId, QuestionId};
-use crate::sync::atomic::{AtomicUsize, Ordering};
-use crate::sync::{Count, Map, Mutex, Tally};
+use crate::sync::{Count, Level, Map, Mutex, Tally};
 
 /// One table of a connection, or of what else has many entries at times.
 ///
@@ -25,8 +24,9 @@ pub(crate) struct Table<K: Eq + Hash, V, C = Tally> {
     count: C,
     /// The number of those in the map.
     far_count: C,
-    /// The greatest number of entries since memory was last given back.
-    peak: AtomicUsize,
+    /// The greatest number of entries since memory was last given back. Where several threads
+    /// write, one of them may be missed: then it is given back later.
+    peak: Level,
 }
 
 /// Entries at the places of their keys.
@@ -82,8 +82,8 @@ impl Key for u64 {
     }
 }
 
-/// Number of entries for which a table may keep memory.
-const KEPT: usize = 64;
+/// Number of entries for which a table may keep memory. Calls come in bursts of hundreds.
+const KEPT: usize = 256;
 
 /// Number of places beyond twice the entries that the list may have. So a peer that chooses its
 /// ids badly makes it no longer than one that chooses them well.
@@ -128,7 +128,7 @@ impl<K: Key, V, C: Count> Table<K, V, C> {
             far: Map::with_shards(4),
             count: C::default(),
             far_count: C::default(),
-            peak: AtomicUsize::new(0),
+            peak: Level::new(0),
         }
     }
 
@@ -162,8 +162,8 @@ impl<K: Key, V, C: Count> Table<K, V, C> {
         }
         self.count.add_one();
         let count = self.len();
-        if count > self.peak.load(Ordering::SeqCst) {
-            self.peak.fetch_max(count, Ordering::SeqCst);
+        if count > self.peak.get() {
+            self.peak.set(count);
         }
         None
     }
@@ -180,7 +180,7 @@ impl<K: Key, V, C: Count> Table<K, V, C> {
         let value = self.take_if(key, condition)?;
         self.count.take_one();
         let left = self.len();
-        let peak = self.peak.load(Ordering::SeqCst);
+        let peak = self.peak.get();
         if peak > KEPT && 8 * left <= peak {
             self.give_memory_back(left);
         }
@@ -226,7 +226,7 @@ impl<K: Key, V, C: Count> Table<K, V, C> {
             }
         }
         self.far.shrink();
-        self.peak.store(left, Ordering::SeqCst);
+        self.peak.set(left);
     }
 
     pub(crate) fn contains(&self, key: K) -> bool {
