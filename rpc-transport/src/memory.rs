@@ -26,6 +26,9 @@ use crate::pipe::{self, PipeControl};
 #[cfg(test)]
 mod tests;
 
+/// The longest message that is read where it lies, of which the content is copied, in words.
+const MOST_COPIED: usize = 20;
+
 /// Number of messages for which memory is kept when none waits.
 const KEPT: usize = 16;
 
@@ -198,9 +201,28 @@ struct Reader {
 
 impl Reader {
     /// Takes everything out of the queue.
-    fn take_all(&mut self, state: &mut State) {
-        std::mem::swap(&mut self.taken, &mut state.queue);
+    fn take_all(taken: &mut VecDeque<Message>, state: &mut State) {
+        std::mem::swap(taken, &mut state.queue);
         state.words = 0;
+    }
+
+    /// Takes out what has come, if no more than one message is left of what was taken out
+    /// before, which is going to be read. Returns whether nothing else will come. Does not wait.
+    fn take_what_is_there(&mut self) -> bool {
+        if self.taken.len() > 1 || self.taken.is_empty() && !self.lane.arrivals.is_readable() {
+            return false;
+        }
+        let Reader { lane, taken, .. } = self;
+        let mut state = lane.state.lock();
+        let is_over = state.ended || state.refused;
+        if taken.is_empty() {
+            Self::take_all(taken, &mut state);
+        }
+        let is_last = taken.len() <= 1 && state.queue.is_empty();
+        lane.arrivals.set(is_over || !is_last);
+        drop(state);
+        lane.writable.notify_all();
+        is_over
     }
 
     /// The next message of those that were taken out; `None` if there is none.
@@ -228,12 +250,12 @@ impl MessageReader for Reader {
     fn read(&mut self) -> Result<Option<Message>, TransportError> {
         self.check_whole()?;
         if self.taken.is_empty() {
-            let lane = Arc::clone(&self.lane);
+            let Reader { lane, taken, .. } = self;
             let mut state = lane.state.lock();
             while state.queue.is_empty() && !state.ended && !state.refused {
                 lane.readable.wait(&mut state);
             }
-            self.take_all(&mut state);
+            Self::take_all(taken, &mut state);
             drop(state);
             lane.writable.notify_all();
         }
@@ -246,23 +268,33 @@ impl MessageReader for Reader {
 
     fn try_read_next(&mut self) -> Result<Option<Received>, TransportError> {
         self.check_whole()?;
-        if self.taken.len() <= 1 {
-            let lane = Arc::clone(&self.lane);
-            let mut state = lane.state.lock();
-            let is_over = state.ended || state.refused;
-            if self.taken.is_empty() {
-                self.take_all(&mut state);
-            }
-            // The one that is left is going to be returned.
-            let is_last = self.taken.len() <= 1 && state.queue.is_empty();
-            lane.arrivals.set(is_over || !is_last);
-            drop(state);
-            lane.writable.notify_all();
-            if self.taken.is_empty() {
-                return Ok(is_over.then_some(Received::End));
-            }
+        let is_over = self.take_what_is_there();
+        if self.taken.is_empty() {
+            return Ok(is_over.then_some(Received::End));
         }
         Ok(self.next()?.map(Received::Message))
+    }
+
+    fn look_at_next(&mut self, look: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        if self.failed {
+            return false;
+        }
+        self.take_what_is_there();
+        let Some(message) = self.taken.front() else { return false };
+        if message.size_in_words() > MOST_COPIED
+            || !message.fds().is_empty()
+            || check(message, self.limits).is_err()
+        {
+            return false;
+        }
+        let mut segments = message.segments();
+        let (Some(only), None) = (segments.next(), segments.next()) else { return false };
+        let taken = look(only);
+        if taken {
+            drop(self.taken.pop_front());
+            self.taken.give_back(KEPT);
+        }
+        taken
     }
 
     fn has_buffered(&self) -> bool {

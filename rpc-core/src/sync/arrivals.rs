@@ -98,7 +98,10 @@ impl Arrivals {
     /// what the reader has taken out of a queue already. To be called under the lock under
     /// which a reader looks, so that it stays true. Does not wait.
     pub fn set(&self, readable: bool) {
-        self.readable.store(readable, Ordering::SeqCst);
+        // Reading costs much less than writing.
+        if self.is_readable() != readable {
+            self.readable.store(readable, Ordering::SeqCst);
+        }
     }
 
     /// Calls whoever reads when something has come, after [`set`](Self::set). To be called
@@ -109,7 +112,9 @@ impl Arrivals {
         }
     }
 
-    pub(crate) fn is_readable(&self) -> bool {
+    /// What was [set](Self::set) last. A reader that has the turn need not look more closely where
+    /// this is `false`: whoever adds something says so, and tells.
+    pub fn is_readable(&self) -> bool {
         self.readable.load(Ordering::SeqCst)
     }
 
