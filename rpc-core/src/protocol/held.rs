@@ -49,6 +49,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use super::handoff::meetings::Lifted;
+use super::in_hand::InHand;
 use super::named::Hosted;
 use super::{Abort, Machine, Onward, Pause, Txn};
 use crate::cap::call::{CallCell, Interest, Queue};
@@ -193,7 +194,7 @@ impl Machine {
     // The methods themselves are for one lifetime only.
     #[allow(clippy::redundant_closure_for_method_calls)]
     pub(crate) fn go_on_releasing(self: &Arc<Self>) {
-        while let Some(item) = self.transact(|txn| txn.next_held()) {
+        while let Some((item, in_hand)) = self.transact(|txn| txn.next_held()) {
             match item {
                 Item::Lead(promise, place) => self.lead(&promise, place),
                 Item::Take(cell, other) => cell.take_from(other),
@@ -208,12 +209,13 @@ impl Machine {
                         let target = place.target();
                         let Some(border) = self.border_for(&delivery) else {
                             target.deliver(delivery);
-                            drop(place);
+                            drop((in_hand, place));
                             continue;
                         };
                         if border.inwards(self, target, delivery, Some(place)) == Onward::Paused {
                             return;
                         }
+                        drop(in_hand);
                     }
                 }
             }
@@ -258,23 +260,29 @@ impl Txn<'_> {
         let free = words == 0 || self.machine.load.has_room();
         if self.order.held.is_open() && free && !self.machine.may_pause {
             self.count(&delivery, words);
-            return self.deliver_inwards(target.now, delivery);
+            let in_hand = self.take_in_hand_for(&target.now);
+            return self.deliver_inwards(target.now, delivery, in_hand);
         }
         self.hold(Item::Delivery { target, delivery, words });
     }
 
     /// Notes the effect that delivers what the peer has sent.
-    fn deliver_inwards(&mut self, target: Route, delivery: Delivery) {
-        let effect = match (self.machine.border_for(&delivery), target) {
-            (Some(border), target) => {
+    fn deliver_inwards(&mut self, target: Route, delivery: Delivery, in_hand: Option<InHand>) {
+        let effect = match (self.machine.border_for(&delivery), target, in_hand) {
+            (Some(border), target, in_hand) => {
                 let machine = Arc::clone(self.machine);
                 Effect::Do(Box::new(move || {
                     // Deliveries that it could delay pass the queue.
                     let _goes_on = border.inwards(&machine, target.client(), delivery, None);
+                    drop(in_hand);
                 }))
             }
-            (None, Route::Client(client)) => Effect::Deliver(client, delivery),
-            (None, Route::Field(cell, path)) => Effect::DeliverToField(cell, path, delivery),
+            (None, target, Some(in_hand)) => Effect::Do(Box::new(move || {
+                target.client().deliver(delivery);
+                drop(in_hand);
+            })),
+            (None, Route::Client(client), None) => Effect::Deliver(client, delivery),
+            (None, Route::Field(cell, path), None) => Effect::DeliverToField(cell, path, delivery),
         };
         self.effect(effect);
     }
@@ -385,7 +393,8 @@ impl Txn<'_> {
         })
     }
 
-    fn next_held(&mut self) -> Option<Item> {
+    /// The next item, and what counts it as in hand while it is looked up and handed over.
+    fn next_held(&mut self) -> Option<(Item, Option<InHand>)> {
         if !self.may_release() {
             self.order.held.phase = Phase::Still;
             return None;
@@ -396,7 +405,11 @@ impl Txn<'_> {
         if let Item::Delivery { delivery, words, .. } = &item {
             self.count(delivery, *words);
         }
-        Some(item)
+        let in_hand = match &item {
+            Item::Delivery { target, .. } => self.take_in_hand_for(&target.later),
+            Item::Lead(..) | Item::Take(..) | Item::Lift(_) => None,
+        };
+        Some((item, in_hand))
     }
 
     fn take_held(&mut self, place: u64) -> Option<Item> {

@@ -32,6 +32,7 @@ pub(crate) mod handoff;
 mod held;
 pub(crate) mod idle;
 mod import;
+pub(crate) mod in_hand;
 mod incoming;
 mod join;
 pub(crate) mod named;
@@ -112,6 +113,8 @@ pub(crate) struct Machine {
     releases: SegQueue<Released>,
     room: Arc<Room>,
     load: Load,
+    /// The deliveries of the peer that are about to be handed over: Note [in hand].
+    in_hand: AtomicUsize,
     budget: Arc<Budget>,
     has_border: bool,
     /// Whether the border may delay the peer's calls.
@@ -410,6 +413,7 @@ impl Machine {
             releases: SegQueue::new(),
             room,
             load: Load::new(u64::MAX),
+            in_hand: AtomicUsize::new(0),
             budget,
             has_border: border.is_some(),
             may_pause: border.as_ref().is_some_and(|border| border.pauses()),

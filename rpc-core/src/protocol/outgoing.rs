@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::descriptors::exporting::Described;
+use super::descriptors::exporting::{Described, DescribedFor};
 use super::dest::{Dest, Pinned};
 use super::idle::Unused;
 use super::question::{self, Asked, Question, QuestionRef};
@@ -194,9 +194,10 @@ impl Txn<'_> {
         let CallRequest { interface, method, params, cell, permit, tail } = call;
         let words = params.size_in_words();
         let (frame, caps) = params.into_parts();
-        let described = self
-            .sendable(dest)
-            .and_then(|()| self.describe_within_limit(words + dest.path().len(), &caps));
+        let described = self.sendable(dest).and_then(|()| {
+            let words = words + dest.path().len();
+            self.describe_within_limit(words, &caps, DescribedFor::Params)
+        });
         let described = match described {
             Ok(described) => described,
             Err(error) => return self.effect(Effect::Complete(cell, Err(tail.failed(error)))),
@@ -338,10 +339,11 @@ impl Txn<'_> {
         &mut self,
         words: usize,
         caps: &[Client],
+        what: DescribedFor,
     ) -> Result<Vec<Described>, Error> {
         let least = Descriptor::None.words();
         self.check_size(words + least * caps.len())?;
-        let described = self.describe_all(caps)?;
+        let described = self.describe_all(caps, what)?;
         // Some take more, which is not known before they are described.
         let named = described.iter().map(|one| one.descriptor.words()).sum::<usize>();
         if let Err(error) = self.check_size(words + named) {
@@ -479,7 +481,7 @@ impl Txn<'_> {
             let sent = results.sent;
             let words = sent.size_in_words();
             let (frame, caps) = sent.into_parts();
-            let described = self.describe_within_limit(words, &caps)?;
+            let described = self.describe_within_limit(words, &caps, DescribedFor::Place)?;
             let mut charge = None;
             if !described.is_empty() {
                 match self.charge_results(&results.kept) {

@@ -54,6 +54,7 @@ mod handoff_waits;
 mod handoffs;
 mod held_references;
 mod hints;
+mod in_hand;
 mod joins;
 #[cfg(not(rpc_model))]
 mod late;

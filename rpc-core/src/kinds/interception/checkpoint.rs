@@ -219,6 +219,7 @@ impl Paused {
             return drop(how);
         };
         call.cell.left_queue();
+        let in_hand = self.machine.takes_in_hand();
         let onward = if call.cell.is_unwanted() {
             Delivery::Call(call).fail(&cancelled());
             Onward::GoesOn
@@ -229,6 +230,7 @@ impl Paused {
             };
             self.checkpoint.pass_inwards(&self.machine, call, first, decision, kept)
         };
+        drop(in_hand);
         if onward == Onward::GoesOn {
             self.resume();
         }

@@ -27,6 +27,16 @@ pub(in crate::protocol) struct Described {
     pub(in crate::protocol) fd: Option<SharedFd>,
 }
 
+/// What a description is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::protocol) enum DescribedFor {
+    /// Parameters: the path is that of a new place, if it is one of this side's.
+    Params,
+    /// A place of this side, to which something may be on its way: a field of results, or a
+    /// promise that has resolved. The path becomes that of the place.
+    Place,
+}
+
 impl Described {
     fn new(descriptor: Descriptor, path: Client) -> Self {
         Described { descriptor, path, fd: None }
@@ -109,11 +119,12 @@ impl Txn<'_> {
     pub(in crate::protocol) fn describe_all(
         &mut self,
         caps: &[Client],
+        what: DescribedFor,
     ) -> Result<Vec<Described>, Error> {
         let mut described: Vec<Described> = Vec::with_capacity(caps.len());
         let mut fds = 0;
         for client in caps {
-            match self.describe(client) {
+            match self.describe(client, what) {
                 Ok(mut one) => {
                     if one.fd.is_some() {
                         // The peer keeps one file descriptor for each capability.
@@ -150,7 +161,12 @@ impl Txn<'_> {
     ///
     /// # Errors
     /// Too many are exported.
-    pub(in crate::protocol) fn describe(&mut self, client: &Client) -> Result<Described, Error> {
+    pub(in crate::protocol) fn describe(
+        &mut self,
+        client: &Client,
+        what: DescribedFor,
+    ) -> Result<Described, Error> {
+        let may_fix_path = self.may_fix_path(what);
         loop {
             let client = client.shortened();
             return Ok(match self.view(&client) {
@@ -168,7 +184,7 @@ impl Txn<'_> {
                     self.mark_called(&dest);
                     Described::new(dest.descriptor(), client)
                 }
-                View::Remote(promise) => {
+                View::Remote(promise) if may_fix_path => {
                     let Err(dest) = promise.location() else { continue };
                     let descriptor = dest.descriptor();
                     self.mark_called(&dest);
@@ -182,8 +198,10 @@ impl Txn<'_> {
                     let fd = if self.machine.settings.fds > 0 { client.fd() } else { None };
                     Described { descriptor: Descriptor::SenderHosted(id.0), path: client, fd }
                 }
-                View::Promise => {
-                    if let Some((descriptor, path)) = self.hand_off_promise(&client)? {
+                View::Remote(_) | View::Promise => {
+                    if may_fix_path
+                        && let Some((descriptor, path)) = self.hand_off_promise(&client)?
+                    {
                         return Ok(Described::new(descriptor, path));
                     }
                     let id = self.export(&client, ExportAs::Promise)?;
@@ -197,6 +215,12 @@ impl Txn<'_> {
                 }
             });
         }
+    }
+
+    /// Whether a promise may be named in such a way that calls which are still to come take
+    /// another path than those that are in hand may take: Note [in hand].
+    fn may_fix_path(&self, what: DescribedFor) -> bool {
+        what == DescribedFor::Params || !self.has_in_hand()
     }
 
     /// Names what may still resolve as a capability of a third vat, if it can be called there.
@@ -308,15 +332,23 @@ impl Txn<'_> {
         if let Some(key) = key {
             self.order.exported.remove(&key);
         }
+        let may_fix_path = self.may_fix_path(DescribedFor::Place);
         loop {
             let target = slot.target().shortened();
-            let elsewhere = matches!(self.view(&target), View::Promise)
-                && !self.order.exported.contains_key(&target.address());
-            let passed_on =
-                if elsewhere { self.hand_off_promise(&target).transpose() } else { None };
+            let is_promise = match self.view(&target) {
+                View::Promise => true,
+                View::Remote(_) => !may_fix_path,
+                _ => false,
+            };
+            let elsewhere = is_promise && !self.order.exported.contains_key(&target.address());
+            let passed_on = if elsewhere && may_fix_path {
+                self.hand_off_promise(&target).transpose()
+            } else {
+                None
+            };
             if elsewhere && passed_on.is_none() {
-                // The target is another promise that this peer does not have: the entry
-                // goes on with it.
+                // The target is another promise that this peer does not have, or may not be told
+                // of now (Note [in hand]): the entry goes on with it.
                 if self.watch(&target, id, serial).is_err() {
                     continue;
                 }
@@ -335,7 +367,7 @@ impl Txn<'_> {
                 (None, View::Null) => {
                     (Err(Error::failed("the promise turned out to be null")), target.clone())
                 }
-                (None, _) => match self.describe(&target) {
+                (None, _) => match self.describe(&target, DescribedFor::Place) {
                     Ok(described) => {
                         fd = described.fd;
                         (Ok(described.descriptor), described.path)

@@ -1,0 +1,81 @@
+//! What the peer has sent and is about to be handed over.
+//!
+//! Note [in hand]
+//!
+//! A delivery of the peer is looked up under the order lock and handed over without it. In
+//! between, another thread may describe the place to the peer for which it came, in a Return or
+//! a Resolve. Later calls take the path that was described (Note [described path]); this one
+//! goes to what was found at the place, and follows the promises there as far as they have
+//! resolved by then. As a rule the two agree:
+//!
+//! - What has resolved for good is the same by both paths.
+//! - If a promise of the peer was described, it resolves by a later message of the peer. Such
+//!   a message is received when this has been handed over, unless it was held back (Note [flow
+//!   limit]). If it was, and the promise has resolved to something of this side, then this
+//!   waits in the embargo of that promise, or has arrived; and what takes the path that was
+//!   described comes back behind the Disembargo. If it has resolved to something of the peer's,
+//!   both go there by this connection.
+//!
+//! They do not agree where vats are introduced to each other (Note [handoff]). A promise of a
+//! third vat resolves by messages of that vat, and to what another vat hosts, which this side
+//! asks for it; and the promise for what nobody has used is passed on by a path that is not its
+//! own. What is in hand would wait for an answer of the host, while later calls are on their way
+//! there by another vat. So while anything is in hand that came for a promise, a place is
+//! described without a path of its own: its promise is exported, or the entry of the export
+//! goes on with it. Nothing is in hand any more when that promise has resolved and is described
+//! for the first time, or something is, and then it is the same once more.
+//!
+//! Not in hand is what waits in a queue: of a promise, which does not count as resolved before
+//! its queue is empty, or of this connection, from which it is looked up when it is taken out.
+
+use std::sync::Arc;
+
+use super::{Machine, Txn};
+use crate::cap::delivery::Route;
+use crate::sync::atomic::Ordering;
+
+/// One delivery of the peer, from when it is looked up until it is handed over, and this is
+/// dropped.
+pub(crate) struct InHand(Arc<Machine>);
+
+impl Machine {
+    /// Takes in hand again what was let go. It has to be looked up again afterwards.
+    ///
+    /// Must not be called under a lock.
+    // The method itself is for one lifetime only.
+    #[allow(clippy::redundant_closure_for_method_calls)]
+    pub(crate) fn takes_in_hand(self: &Arc<Self>) -> Option<InHand> {
+        self.neighbour.as_ref()?;
+        self.transact(|txn| txn.take_in_hand())
+    }
+}
+
+impl Txn<'_> {
+    /// Takes a delivery in hand; `None` if that makes no difference.
+    pub(super) fn take_in_hand(&mut self) -> Option<InHand> {
+        self.machine.neighbour.as_ref()?;
+        self.machine.in_hand.fetch_add(1, Ordering::SeqCst);
+        Some(InHand(Arc::clone(self.machine)))
+    }
+
+    /// The same, for a delivery that takes this route.
+    pub(super) fn take_in_hand_for(&mut self, route: &Route) -> Option<InHand> {
+        self.machine.neighbour.as_ref()?;
+        let may_move = match route {
+            Route::Client(client) => client.shortened().is_promise(),
+            Route::Field(..) => true,
+        };
+        if may_move { self.take_in_hand() } else { None }
+    }
+
+    /// Whether something is about to be handed over.
+    pub(super) fn has_in_hand(&self) -> bool {
+        self.machine.in_hand.load(Ordering::SeqCst) > 0
+    }
+}
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        self.0.in_hand.fetch_sub(1, Ordering::SeqCst);
+    }
+}

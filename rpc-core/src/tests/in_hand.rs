@@ -1,0 +1,79 @@
+//! Calls of a peer that were looked up and not handed over yet, while another thread describes
+//! to the peer where they go: Note [in hand].
+
+use std::sync::Arc;
+
+use super::content;
+use super::handoffs::{ALICE, BOB, CAROL, DAVE, Town};
+use super::net::transmit;
+use crate::cap::promise::promise;
+
+/// Carol gives back to Alice what Alice has given to her, and a call of Alice's that comes for
+/// it is the first use of it.
+#[test]
+fn a_call_in_hand_is_not_overtaken_when_what_it_is_for_goes_back_unused() {
+    let mut town = Town::new(3);
+    let [bob, carol] = [town.has(ALICE, BOB), town.has(ALICE, CAROL)];
+    let [to_carol, to_alice] = [(ALICE, CAROL), (CAROL, ALICE)].map(|(a, b)| town.end(a, b));
+    town.objects[CAROL].hold();
+    let asked = town.net.call(&carol, 1, &[bob]);
+    town.net.settle();
+    let early = town.net.call(&asked.pipelined(0), 2, &[]);
+    let held = town.objects[CAROL].take();
+    town.net.between(to_alice, move |_| {
+        let caps = held.params().caps().to_vec();
+        held.respond(Ok(content::results(1, &caps)));
+    });
+    town.net.deliver(to_carol, "call 1 on #0.0 (2)");
+    // Carol's way to Bob is slow.
+    town.settle_but(town.end(CAROL, BOB));
+    let late = town.net.call(&asked.pipelined(0), 3, &[]);
+    town.settle_but(town.end(CAROL, BOB));
+    town.net.settle();
+    assert_eq!(town.objects[BOB].seen(), [2, 3]);
+    early.ok();
+    late.ok();
+    town.objects[CAROL].let_go();
+    drop((asked, early, late, carol));
+    town.net.finish();
+}
+
+/// Carol answers Alice with a promise of Bob's, which becomes Dave's object.
+#[test]
+fn a_call_in_hand_is_not_overtaken_when_its_promise_is_handed_off_and_resolves() {
+    let mut town = Town::new(4);
+    let [carol, dave] = [town.has(ALICE, CAROL), town.has(BOB, DAVE)];
+    let [to_carol, to_alice] = [(ALICE, CAROL), (CAROL, ALICE)].map(|(a, b)| town.end(a, b));
+    let (carol_to_bob, bob_to_carol) = (town.end(CAROL, BOB), town.end(BOB, CAROL));
+    let (promised, fulfiller) = promise();
+    let bob = town.has(CAROL, BOB);
+    town.objects[BOB].give(vec![promised]);
+    let promised = town.net.call(&bob, 0, &[]);
+    town.net.settle();
+    let promised_to_carol = promised.cap(0);
+    town.objects[BOB].acknowledge();
+    town.objects[CAROL].hold();
+    let asked = town.net.call(&carol, 1, &[]);
+    town.net.settle();
+    let early = town.net.call(&asked.pipelined(0), 2, &[]);
+    fulfiller.fulfill(dave);
+    let resolved = town.net.take_sent(bob_to_carol);
+    let held = town.objects[CAROL].take();
+    let at_carol = Arc::clone(town.net.machine(carol_to_bob));
+    town.net.between(to_alice, move |_| {
+        held.respond(Ok(content::results(1, &[promised_to_carol])));
+        resolved.into_iter().for_each(|message| at_carol.receive(transmit(message)));
+    });
+    town.net.deliver(to_carol, "call 1 on #0.0 (2)");
+    // Carol's way to Dave is slow.
+    town.settle_but(town.end(CAROL, DAVE));
+    let late = town.net.call(&asked.pipelined(0), 3, &[]);
+    town.settle_but(town.end(CAROL, DAVE));
+    town.net.settle();
+    assert_eq!(town.objects[DAVE].seen(), [2, 3]);
+    early.ok();
+    late.ok();
+    town.objects[CAROL].let_go();
+    drop((asked, early, late, carol, bob, promised));
+    town.net.finish();
+}
