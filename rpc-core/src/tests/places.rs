@@ -4,7 +4,8 @@ use super::actor::Actor;
 use super::content;
 use super::net::{Call, Net, copy, frame};
 use super::raw::{
-    self, Raw, call, call_to, disembargo, lift, on, on_field, promised, resolve, ret, ret_with,
+    self, Raw, call, call_to, disembargo, finish, lift, on, on_field, promised, resolve, ret,
+    ret_with,
 };
 use crate::cap::client::Client;
 use crate::wire::message::Message as Frame;
@@ -138,6 +139,36 @@ fn what_is_pipelined_right_after_the_return_takes_the_path_that_it_described() {
     assert_eq!(own.seen(), []);
     server.acknowledge();
     drop((peer, put));
+    raw.finish();
+}
+
+/// The peer finishes its question as soon as it has the Return, which is all that has happened
+/// here yet. A call and a Disembargo that it had pipelined are held back until later.
+#[test]
+fn what_is_held_back_takes_the_described_path_even_if_the_question_is_finished_at_once() {
+    let (mut raw, server) = raw::callee();
+    server.hold();
+    raw.net.set_flow_limit(raw.end, 0);
+    raw.send(call(1, on(0), 10, &[Descriptor::SenderPromise(4)]));
+    raw.send(call(2, on_field(1, &[0]), 11, &[]));
+    let held = server.take();
+    let theirs = held.params().caps()[0].clone();
+    raw.net.between(raw.end, |machine| {
+        machine.receive(disembargo(on_field(1, &[0]), 0));
+        machine.receive(finish(1, false));
+        machine.receive(resolve(4, Descriptor::ReceiverHosted(0)));
+    });
+    held.respond(Ok(content::results(10, &[theirs])));
+    raw.expect(&[
+        "return 1 results (10) [receiverHosted 4]",
+        "disembargo senderLoopback 0 on 4",
+        "call 0 on 4 (11)",
+        "disembargo receiverLoopback 0 on 4",
+        "release 4 x1",
+    ]);
+    raw.expect_alive();
+    assert_eq!(server.seen(), [10]);
+    server.let_go();
     raw.finish();
 }
 

@@ -81,7 +81,9 @@ impl CallCell {
     /// Cancels the call and, if there is an error, fails it with that.
     pub(super) fn end(self: &Arc<Self>, error: Option<Error>) {
         let mut state = self.state.lock();
-        if matches!(state.phase, Phase::Done(_)) {
+        // The peer lets go of a call as soon as it has the Return, which says what is at the
+        // places of the fields. So the call was not cancelled before that was said.
+        if matches!(state.phase, Phase::Completing(_) | Phase::Done(_)) {
             return;
         }
         state.demand = Demand::Cancelled;
