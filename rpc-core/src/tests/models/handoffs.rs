@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::super::actor::acknowledge;
 use super::super::neighbours::{Neighbourhood, VatNumber};
-use super::{Object, World, all_succeed, call, calls, content};
+use super::{Held, Object, World, all_succeed, call, calls, content};
 use crate::cap::client::Client;
 use crate::cap::object::Concurrency;
 use crate::cap::promise::promise;
@@ -163,4 +163,42 @@ fn every_wait_ends_when_the_introducer_loses_the_recipient() {
 #[test]
 fn every_wait_ends_when_the_recipient_does_not_reach_the_host() {
     carol_calls(true, Some(|town| &town.carol_to_bob));
+}
+
+/// Carol holds back what Alice calls, and answers with a promise of Alice's, which becomes Bob's
+/// object. One of her threads takes out what was held back while another one answers.
+#[test]
+fn what_is_not_held_back_any_more_is_not_overtaken_by_way_of_the_answer() {
+    explore(|| {
+        let world = World::default();
+        let network = Neighbourhood::new();
+        let (bobs, bob) = world.witness();
+        let asked = Held::default();
+        let kept = asked.clone();
+        let (_, carol) = world.object(Concurrency::Concurrent, move |call| kept.put(call));
+        let (alice_to_bob, _) = world.link_in(&network, [ALICE, BOB], [None, Some(bob)]);
+        let link = world.link_in(&network, [ALICE, CAROL], [None, Some(carol)]);
+        let (alice_to_carol, carol_to_alice) = link;
+        world.link_in(&network, [CAROL, BOB], [None, None]);
+        let [bob, carol] = [&alice_to_bob, &alice_to_carol].map(|end| end.bootstrap(None));
+        let (promised, fulfiller) = promise();
+        let first = call(&carol, 0, &[]);
+        let second = call(&carol, 0, &[promised]);
+        let [one, other] = [asked.take(), asked.take()];
+        let answers = [one, other].map(|asked| (asked.params().caps().to_vec(), asked));
+        // There is room for one of these calls and no more.
+        carol_to_alice.set_flow_limit(carol_to_alice.snapshot().words_in_flight - 1);
+        let made = calls(&second.pipelined(&[0]), 1, 2);
+        for (caps, asked) in answers {
+            world.spawn(move || asked.respond(Ok(content::results(0, &caps))));
+        }
+        fulfiller.fulfill(bob);
+        all_succeed(&made);
+        all_succeed(&[first, second]);
+        bobs.assert_saw(1, 2);
+        drop((made, carol, alice_to_bob, alice_to_carol, carol_to_alice, asked));
+        world.settle();
+        assert!(network.is_empty(), "something is still provided, or somebody waits");
+        world.finish();
+    });
 }
