@@ -191,6 +191,46 @@ fn calls_through_what_came_back_are_behind_those_that_are_held_back() {
     });
 }
 
+/// The peer holds back what is called, and answers with a promise of ours, which becomes an object
+/// of one of the two. One thread takes out what was held back while another one answers. With two
+/// vats, whichever way that takes, nothing overtakes it: Note [in hand].
+#[test]
+fn what_is_not_held_back_any_more_keeps_its_order_while_its_promise_is_described() {
+    for is_ours in [true, false] {
+        explore(move || {
+            let world = World::default();
+            let (target, object) = world.witness();
+            let asked = Held::default();
+            let kept = asked.clone();
+            let (_, server) = world.object(Concurrency::Concurrent, move |call| kept.put(call));
+            let (near, far) = world.link(None, Some(server));
+            let peer = near.bootstrap(None);
+            let (promised, fulfiller) = promise();
+            let first = call(&peer, 0, &[]);
+            let second = call(&peer, 1, &[promised]);
+            let mut both = [asked.take(), asked.take()];
+            both.sort_by_key(|asked| content::label(asked.params()));
+            let [one, other] = both;
+            let given = other.params().caps().to_vec();
+            // There is room for one of these calls and no more.
+            far.set_flow_limit(far.snapshot().words_in_flight - 1);
+            let early = calls(&second.pipelined(&[0]), 1, 2);
+            let becomes = if is_ours { object.clone() } else { first.pipelined(&[0]) };
+            world.spawn(move || one.respond(Ok(content::results(0, &[object]))));
+            world.spawn(move || other.respond(Ok(content::results(0, &given))));
+            fulfiller.fulfill(becomes);
+            // What goes there and back counts twice.
+            far.set_flow_limit(u64::MAX);
+            far.release_held();
+            let late = calls(&second.pipelined(&[0]), 2, 1);
+            [early, late, vec![first, second]].iter().for_each(|made| all_succeed(made));
+            assert_eq!(target.seen(), [100, 101, 200]);
+            drop((peer, asked, near, far));
+            world.finish();
+        });
+    }
+}
+
 #[test]
 fn calls_are_given_up_on_one_side_while_they_are_answered_on_the_other() {
     explore(|| {
