@@ -99,6 +99,33 @@ mutant(
     "drop(target); self.return_disembargo(&disembargo.target, echo);",
 )
 mutant(
+    "path-fixed-past-what-is-in-hand",
+    "descriptors/exporting.rs",
+    "a place is given another path while a call is about to be handed over",
+    "what == DescribedFor::Params || <<<!self.has_in_hand()>>>",
+    "true",
+)
+mutant(
+    "promise-passed-on-past-what-is-in-hand",
+    "descriptors/exporting.rs",
+    "a promise resolves to what is handed off while a call is about to be handed over",
+    "let passed_on = if elsewhere && <<<may_fix_path>>> {",
+    "true",
+)
+mutant(
+    "held-call-is-not-in-hand",
+    "held.rs",
+    "a call that was held back is not known to be about to be handed over",
+    "Item::Delivery { target, .. } => <<<self.take_in_hand_for(&target.later)>>>,",
+    "{ let _ = target; None }",
+)
+mutant(
+    "finished-before-it-is-published",
+    "../cap/call/cancelling.rs",
+    "a call is cancelled by the Finish that answers its Return",
+    "if matches!(state.phase, <<<Phase::Completing(_) |>>> Phase::Done(_))",
+)
+mutant(
     "embargo-lifted-to-the-short-path",
     "named.rs",
     "an embargo, or a held call, goes on along the path that is known now",
@@ -518,7 +545,7 @@ mutant(
     "calls-not-counted",
     "held.rs",
     "calls that are delivered at once do not count for the limit",
-    "<<<self.count(&delivery, words);>>> return self.deliver_inwards",
+    "<<<self.count(&delivery, words);>>> let in_hand",
 )
 mutant(
     "end-releases-nothing",

@@ -81,6 +81,8 @@ fn promised_answer(question: &QuestionRef, path: &Path) -> wire::PromisedAnswer 
 // - a promise that this side exported becomes the export's `ExportSlot`, which its own
 //   Resolve pins in turn;
 // - everything else cannot move.
+// While calls are on their way to a place, it is not described in this way everywhere: Note [in
+// hand].
 //
 // A place that is a field of results is given up when the Return says what it is, so that
 // the question can be finished. (Suppose that A's promise was described as a field of B's

@@ -16,17 +16,19 @@
 //!   described comes back behind the Disembargo. If it has resolved to something of the peer's,
 //!   both go there by this connection.
 //!
-//! They do not agree where vats are introduced to each other (Note [handoff]). A promise of a
-//! third vat resolves by messages of that vat, and to what another vat hosts, which this side
-//! asks for it; and the promise for what nobody has used is passed on by a path that is not its
-//! own. What is in hand would wait for an answer of the host, while later calls are on their way
-//! there by another vat. So while anything is in hand that came for a promise, a place is
-//! described without a path of its own: its promise is exported, or the entry of the export
-//! goes on with it. Nothing is in hand any more when that promise has resolved and is described
-//! for the first time, or something is, and then it is the same once more.
+//! They do not agree where vats are introduced to each other (Note [handoff]). A promise may
+//! become what another vat hosts, and this side then asks the host for it. What is in hand would
+//! wait for the host's answer, while calls on the path that was described are on their way there
+//! by another vat. A promise of a third vat resolves by messages of that vat, which may come at
+//! any time. And a capability that nobody has used is passed on by another path than its own.
 //!
-//! Not in hand is what waits in a queue: of a promise, which does not count as resolved before
-//! its queue is empty, or of this connection, from which it is looked up when it is taken out.
+//! So in such a network it is counted what is in hand and came for a promise. While there is
+//! anything, a place is described without a path of its own: the promise at the place is
+//! exported, whoever has made it. Calls on the export go to the promise, too, until it resolves
+//! and is described by the same rule.
+//!
+//! What waits in a queue is not in hand. A promise does not count as resolved before its queue
+//! is empty, and what this connection holds back is looked up when it is taken out.
 
 use std::sync::Arc;
 

@@ -62,7 +62,7 @@ pub(super) enum Named {
 
 /// A place of this side: the target of a message of the peer, or a capability in one.
 pub(crate) struct Hosted {
-    /// The target as long as no further message is received.
+    /// The target as long as no further message is received: Note [in hand].
     pub(super) now: Route,
     /// The target later on: it may be described to the peer in the meantime, and then this
     /// must take the same path as later calls, see Note [described path]. `None` if that makes

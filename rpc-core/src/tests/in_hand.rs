@@ -38,6 +38,38 @@ fn a_call_in_hand_is_not_overtaken_when_what_it_is_for_goes_back_unused() {
     town.net.finish();
 }
 
+/// The same, where Carol has given Alice a promise of her own, which becomes what Alice has given
+/// to her.
+#[test]
+fn a_call_in_hand_is_not_overtaken_when_its_promise_becomes_what_goes_back_unused() {
+    let mut town = Town::new(3);
+    let [bob, carol] = [town.has(ALICE, BOB), town.has(ALICE, CAROL)];
+    let [to_carol, to_alice] = [(ALICE, CAROL), (CAROL, ALICE)].map(|(a, b)| town.end(a, b));
+    town.objects[CAROL].keep();
+    let given = town.net.call(&carol, 1, &[bob]);
+    town.net.settle();
+    let unused = town.given(CAROL);
+    let (promised, fulfiller) = promise();
+    town.objects[CAROL].give(vec![promised]);
+    let asked = town.net.call(&carol, 2, &[]);
+    town.net.settle();
+    let alices = asked.cap(0);
+    let early = town.net.call(&alices, 3, &[]);
+    town.net.between(to_alice, move |_| fulfiller.fulfill(unused));
+    town.net.deliver(to_carol, "call 0 on 1 (3)");
+    // Carol's way to Bob is slow.
+    town.settle_but(town.end(CAROL, BOB));
+    let late = town.net.call(&alices, 4, &[]);
+    town.settle_but(town.end(CAROL, BOB));
+    town.net.settle();
+    assert_eq!(town.objects[BOB].seen(), [3, 4]);
+    early.ok();
+    late.ok();
+    town.objects[CAROL].acknowledge();
+    drop((given, asked, alices, early, late, carol));
+    town.net.finish();
+}
+
 /// Carol answers Alice with a promise of Bob's, which becomes Dave's object.
 #[test]
 fn a_call_in_hand_is_not_overtaken_when_its_promise_is_handed_off_and_resolves() {

@@ -217,8 +217,8 @@ impl Txn<'_> {
         }
     }
 
-    /// Whether a promise may be named in such a way that calls which are still to come take
-    /// another path than those that are in hand may take: Note [in hand].
+    /// Whether a promise may be named so that calls which are still to come take another path
+    /// than those that are in hand: Note [in hand].
     fn may_fix_path(&self, what: DescribedFor) -> bool {
         what == DescribedFor::Params || !self.has_in_hand()
     }
@@ -335,20 +335,16 @@ impl Txn<'_> {
         let may_fix_path = self.may_fix_path(DescribedFor::Place);
         loop {
             let target = slot.target().shortened();
-            let is_promise = match self.view(&target) {
-                View::Promise => true,
-                View::Remote(_) => !may_fix_path,
-                _ => false,
-            };
-            let elsewhere = is_promise && !self.order.exported.contains_key(&target.address());
+            let elsewhere = matches!(self.view(&target), View::Promise)
+                && !self.order.exported.contains_key(&target.address());
             let passed_on = if elsewhere && may_fix_path {
                 self.hand_off_promise(&target).transpose()
             } else {
                 None
             };
             if elsewhere && passed_on.is_none() {
-                // The target is another promise that this peer does not have, or may not be told
-                // of now (Note [in hand]): the entry goes on with it.
+                // The target is another promise that this peer does not have: the entry
+                // goes on with it.
                 if self.watch(&target, id, serial).is_err() {
                     continue;
                 }
