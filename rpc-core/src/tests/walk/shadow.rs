@@ -159,6 +159,11 @@ impl Shadow {
         }
     }
 
+    /// The number of references that there have been.
+    pub(super) fn references(&self) -> usize {
+        self.streams.len()
+    }
+
     /// Whether a stream is, or led on from, what a call returns that was passed on, or of
     /// which only the pipeline is wanted: who passed it on, or made it, may never be told
     /// what that is, see Note [tail calls] and Note [pipeline only].

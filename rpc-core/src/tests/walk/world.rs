@@ -575,11 +575,16 @@ impl World {
         self.finish_work()?;
         if self.shape.has_handoffs() {
             // A capability of a third vat is not looked for before it is used, and what is
-            // found then may be one of yet another vat.
-            for _ in 0..self.vats.len() {
+            // found then may be one of yet another vat, or of one by which it has come before.
+            // It has come by so many places at the most as there were references.
+            let most = self.shadow.references();
+            for round in 1..=most.max(self.vats.len()) {
                 self.call_all_references();
                 self.finish_work()?;
                 self.end_waits_for_what_was_cut()?;
+                if round >= self.vats.len() && self.knows_too_little().is_none() {
+                    break;
+                }
             }
         }
         self.net.check_agreement();
@@ -666,17 +671,27 @@ impl World {
         }
     }
 
+    /// A vat that has a reference which does not know what it is, and what that is.
+    fn knows_too_little(&self) -> Option<(usize, Kind)> {
+        let all = self.vats.iter().enumerate();
+        let mut all = all.flat_map(|(vat, state)| state.refs.iter().map(move |held| (vat, held)));
+        let (vat, held) = all.find(|(_, held)| {
+            held.client.is_unresolved() && !self.shadow.is_passed_on(held.stream)
+        })?;
+        Some((vat, self.shadow.target(held.stream)))
+    }
+
     /// Every reference knows what it is, and it is that.
     fn check_references(&self) -> Check {
+        if let Some((vat, target)) = self.knows_too_little() {
+            return Err(format!(
+                "a reference of vat {vat} leads to {target:?}, but does not know it"
+            ));
+        }
         for (number, vat) in self.vats.iter().enumerate() {
             for held in &vat.refs {
                 let target = self.shadow.target(held.stream);
                 let client = &held.client;
-                if client.is_unresolved() && !self.shadow.is_passed_on(held.stream) {
-                    return Err(format!(
-                        "a reference of vat {number} leads to {target:?}, but does not know it"
-                    ));
-                }
                 let says = match target {
                     _ if self.shadow.may_fail(held.stream) => continue,
                     Kind::Object(object) if self.objects[object].vat == number => {
