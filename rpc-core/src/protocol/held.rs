@@ -406,7 +406,7 @@ impl Txn<'_> {
             self.count(delivery, *words);
         }
         let in_hand = match &item {
-            Item::Delivery { target, .. } => self.take_in_hand_for(&target.later),
+            Item::Delivery { target, .. } => self.take_in_hand_for(target.later()),
             Item::Lead(..) | Item::Take(..) | Item::Lift(_) => None,
         };
         Some((item, in_hand))

@@ -50,9 +50,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
 
 use crate::log::tell;
-use crate::sync::atomic::AtomicBool;
 #[cfg(feature = "metrics")]
 use crate::sync::atomic::Ordering;
+use crate::sync::atomic::{AtomicBool, AtomicUsize};
 use crate::sync::{Count, Mutex, MutexGuard, Tally};
 use crossbeam_queue::SegQueue;
 use foldhash::fast::RandomState;
