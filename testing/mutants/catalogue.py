@@ -116,7 +116,7 @@ mutant(
     "held-call-is-not-in-hand",
     "held.rs",
     "a call that was held back is not known to be about to be handed over",
-    "Item::Delivery { target, .. } => <<<self.take_in_hand_for(&target.later)>>>,",
+    "Item::Delivery { target, .. } => <<<self.take_in_hand_for(target.later())>>>,",
     "{ let _ = target; None }",
 )
 mutant(

@@ -442,3 +442,39 @@ impl Txn<'_> {
         }
     }
 }
+
+// ---- What is in hand
+
+impl Machine {
+    /// Takes in hand again what was let go. It has to be looked up again afterwards.
+    ///
+    /// Must not be called under a lock.
+    // The method itself is for one lifetime only.
+    #[allow(clippy::redundant_closure_for_method_calls)]
+    pub(crate) fn takes_in_hand(self: &Arc<Self>) -> Option<InHand> {
+        self.neighbour.as_ref()?;
+        self.transact(|txn| txn.take_in_hand())
+    }
+}
+
+impl Txn<'_> {
+    /// Takes a delivery in hand; `None` if that makes no difference: Note [in hand].
+    fn take_in_hand(&mut self) -> Option<InHand> {
+        self.machine.neighbour.as_ref().map(|_| self.machine.in_hand.take())
+    }
+
+    /// The same, for a delivery that takes this route.
+    fn take_in_hand_for(&mut self, route: &Route) -> Option<InHand> {
+        self.machine.neighbour.as_ref()?;
+        let may_move = match route {
+            Route::Client(client) => client.shortened().is_promise(),
+            Route::Field(..) => true,
+        };
+        if may_move { self.take_in_hand() } else { None }
+    }
+
+    /// Whether something is about to be handed over.
+    pub(super) fn has_in_hand(&self) -> bool {
+        self.machine.in_hand.hold_something()
+    }
+}

@@ -32,52 +32,33 @@
 
 use std::sync::Arc;
 
-use super::{Machine, Txn};
-use crate::cap::delivery::Route;
-use crate::sync::atomic::Ordering;
+use crate::sync::atomic::{AtomicUsize, Ordering};
+
+/// How much of a connection is in hand.
+#[derive(Default)]
+pub(crate) struct Hands(Arc<AtomicUsize>);
 
 /// One delivery of the peer, from when it is looked up until it is handed over, and this is
 /// dropped.
-pub(crate) struct InHand(Arc<Machine>);
+pub(crate) struct InHand(Arc<AtomicUsize>);
 
-impl Machine {
-    /// Takes in hand again what was let go. It has to be looked up again afterwards.
+impl Hands {
+    /// Takes a delivery in hand.
     ///
-    /// Must not be called under a lock.
-    // The method itself is for one lifetime only.
-    #[allow(clippy::redundant_closure_for_method_calls)]
-    pub(crate) fn takes_in_hand(self: &Arc<Self>) -> Option<InHand> {
-        self.neighbour.as_ref()?;
-        self.transact(|txn| txn.take_in_hand())
-    }
-}
-
-impl Txn<'_> {
-    /// Takes a delivery in hand; `None` if that makes no difference.
-    pub(super) fn take_in_hand(&mut self) -> Option<InHand> {
-        self.machine.neighbour.as_ref()?;
-        self.machine.in_hand.fetch_add(1, Ordering::SeqCst);
-        Some(InHand(Arc::clone(self.machine)))
-    }
-
-    /// The same, for a delivery that takes this route.
-    pub(super) fn take_in_hand_for(&mut self, route: &Route) -> Option<InHand> {
-        self.machine.neighbour.as_ref()?;
-        let may_move = match route {
-            Route::Client(client) => client.shortened().is_promise(),
-            Route::Field(..) => true,
-        };
-        if may_move { self.take_in_hand() } else { None }
+    /// For use under the order lock.
+    pub(super) fn take(&self) -> InHand {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        InHand(Arc::clone(&self.0))
     }
 
     /// Whether something is about to be handed over.
-    pub(super) fn has_in_hand(&self) -> bool {
-        self.machine.in_hand.load(Ordering::SeqCst) > 0
+    pub(super) fn hold_something(&self) -> bool {
+        self.0.load(Ordering::SeqCst) > 0
     }
 }
 
 impl Drop for InHand {
     fn drop(&mut self) {
-        self.0.in_hand.fetch_sub(1, Ordering::SeqCst);
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }

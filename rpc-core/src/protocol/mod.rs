@@ -50,9 +50,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
 
 use crate::log::tell;
+use crate::sync::atomic::AtomicBool;
 #[cfg(feature = "metrics")]
 use crate::sync::atomic::Ordering;
-use crate::sync::atomic::{AtomicBool, AtomicUsize};
 use crate::sync::{Count, Mutex, MutexGuard, Tally};
 use crossbeam_queue::SegQueue;
 use foldhash::fast::RandomState;
@@ -68,6 +68,7 @@ use self::handoff::meetings::Provided;
 use self::handoff::provide::Provide;
 use self::held::{Held, Load};
 use self::import::Import;
+use self::in_hand::Hands;
 use self::join::Gatherings;
 use self::named::Hosted;
 use self::pool::IdPool;
@@ -114,7 +115,7 @@ pub(crate) struct Machine {
     room: Arc<Room>,
     load: Load,
     /// The deliveries of the peer that are about to be handed over: Note [in hand].
-    in_hand: AtomicUsize,
+    in_hand: Hands,
     budget: Arc<Budget>,
     has_border: bool,
     /// Whether the border may delay the peer's calls.
@@ -413,7 +414,7 @@ impl Machine {
             releases: SegQueue::new(),
             room,
             load: Load::new(u64::MAX),
-            in_hand: AtomicUsize::new(0),
+            in_hand: Hands::default(),
             budget,
             has_border: border.is_some(),
             may_pause: border.as_ref().is_some_and(|border| border.pauses()),
