@@ -1,12 +1,13 @@
 //! Vats that know each other by name.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use capnp_threads_core::network::{Accepted, Reached, VatNetwork};
-use capnp_threads_core::{ConnConfig, Error, ErrorKind, RpcSystem, Vat};
-use capnp_threads_transport::{Address, SocketNetwork, SocketVat};
+use capnp_threads_core::{ConnConfig, Connection, Error, ErrorKind, FromClient, RpcSystem, Vat};
+use capnp_threads_transport::{Address, SocketNetwork, SocketVat, Transport, memory};
 use parking_lot::Mutex;
 use rpc_schema::echo_capnp::echo;
 use rpc_schema::greeter_capnp::{greeter, guest};
@@ -272,6 +273,76 @@ impl VatNetwork for Slow {
     fn shutdown(&self) {
         self.close.lock().take();
     }
+}
+
+/// A network whose first attempt to connect crosses with the peer's own, which the test lets
+/// come and go meanwhile.
+struct Crossing {
+    crosses: AtomicBool,
+    came_and_went: Event,
+    accepted: Mutex<mpsc::Receiver<Transport>>,
+    close: Mutex<Option<mpsc::Sender<Transport>>>,
+    served: Mutex<Option<Connection>>,
+}
+
+impl VatNetwork for Crossing {
+    type VatId = u32;
+
+    fn connect(&self, _: &u32) -> Result<Reached, Error> {
+        if self.crosses.swap(false, Ordering::SeqCst) {
+            self.came_and_went.wait();
+            return Ok(Reached::Crossed);
+        }
+        let (here, there) = memory::pair();
+        let config = ConnConfig::new().bootstrap(quick().into_client());
+        *self.served.lock() = Some(Vat::new().connect(there, config)?);
+        Ok(Reached::Peer(here))
+    }
+
+    fn accept(&self) -> Result<Option<Accepted<u32>>, Error> {
+        // Ends when the senders are gone.
+        let transport = self.accepted.lock().recv().ok();
+        Ok(transport.map(|transport| Accepted { peer: 7, transport }))
+    }
+
+    fn shutdown(&self) {
+        self.close.lock().take();
+    }
+}
+
+/// Whether its connection was idle or broke, that it has ended says nothing of whether the peer
+/// is there.
+#[test]
+fn a_peer_whose_own_connection_came_and_went_is_reached_all_the_same() {
+    let _watchdog = Watchdog::start();
+    let (accept, accepted) = mpsc::channel();
+    let came_and_went = Event::new();
+    let network = Crossing {
+        crosses: AtomicBool::new(true),
+        came_and_went: came_and_went.clone(),
+        accepted: Mutex::new(accepted),
+        close: Mutex::new(Some(accept.clone())),
+        served: Mutex::default(),
+    };
+    let system = RpcSystem::builder(&Vat::new(), network).start().unwrap();
+    let asking = {
+        let system = system.clone();
+        thread::spawn(move || {
+            let echo: echo::Client = system.bootstrap(&7);
+            echo.ping_request().call().map(drop)
+        })
+    };
+    until("the attempt", || !system.network().crosses.load(Ordering::SeqCst));
+    let (here, there) = memory::pair();
+    accept.send(here).unwrap();
+    let theirs = Vat::new().connect(there, ConnConfig::new()).unwrap();
+    until("it to come", || system.connection_count() == 1);
+    theirs.close();
+    until("it to go", || system.connection_count() == 0);
+    came_and_went.set();
+    asking.join().unwrap().unwrap();
+    drop(accept);
+    assert!(system.drain(LONG).unwrap());
 }
 
 /// Does something when it is dropped.

@@ -69,6 +69,6 @@ impl<N: VatNetwork> Shared<N> {
     }
 
     fn is_reaching(&self, peer: &N::VatId) -> bool {
-        matches!(self.peers.lock().table.get(peer), Some(Slot::Connecting))
+        matches!(self.peers.lock().table.get(peer), Some(Slot::Connecting(_)))
     }
 }

@@ -436,7 +436,7 @@ impl<N: VatNetwork> Shared<N> {
     fn up_to(&self, peer: &N::VatId) -> Option<Connection> {
         let connection = match self.peers.lock().table.get(peer) {
             Some(Slot::Up(connection)) => Some(connection.clone()),
-            Some(Slot::Connecting) | None => None,
+            Some(Slot::Connecting(_)) | None => None,
         };
         connection.filter(|connection| !connection.machine().room().is_closed())
     }

@@ -294,7 +294,7 @@ impl<N: VatNetwork> Shared<N> {
         let peers = self.peers.lock();
         let up = peers.table.iter().filter_map(|(peer, slot)| match slot {
             Slot::Up(connection) => Some((peer.clone(), connection.clone())),
-            Slot::Connecting => None,
+            Slot::Connecting(_) => None,
         });
         up.collect()
     }

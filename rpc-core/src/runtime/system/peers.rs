@@ -11,7 +11,9 @@
 //! ```
 //!
 //! - **Connecting**: one thread connects to the peer; other threads that ask for the
-//!   same peer wait for the outcome.
+//!   same peer wait for the outcome. Meanwhile the peer may have connected, and that
+//!   connection may have ended: then the next attempt, of another thread, may have begun
+//!   when the first one is over. Each has a number, and ends none but itself.
 //! - **Up**: there is a connection. A peer that connects again has noticed an end of
 //!   this connection that this side has not: the old connection is closed, which fails
 //!   everything that waits for it, and the new one takes its place.
@@ -28,6 +30,8 @@ pub(super) struct Peers<Id> {
     pub(super) table: HashMap<Id, Slot>,
     /// The threads that wait for the table to change.
     pub(super) waiters: Waiters,
+    /// How many attempts have begun.
+    attempts: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,20 +41,27 @@ pub(super) enum Phase {
 }
 
 pub(super) enum Slot {
-    Connecting,
+    /// With the number of the attempt.
+    Connecting(u64),
     Up(Connection),
 }
 
 /// What the table holds for a peer.
 pub(super) enum Known {
-    Nobody,
+    /// The thread that has looked connects to the peer now, in the attempt of this number.
+    Nobody(u64),
     Connecting,
     Up(Connection),
 }
 
 impl<Id> Default for Peers<Id> {
     fn default() -> Self {
-        Peers { phase: Phase::Open, table: HashMap::new(), waiters: Waiters::default() }
+        Peers {
+            phase: Phase::Open,
+            table: HashMap::new(),
+            waiters: Waiters::default(),
+            attempts: 0,
+        }
     }
 }
 
@@ -58,6 +69,26 @@ impl<Id> Default for Peers<Id> {
 const KEPT: usize = 16;
 
 impl<Id: Clone + Eq + Hash> Peers<Id> {
+    /// Begins an attempt to connect to a peer for which the table holds nothing. Returns its
+    /// number.
+    pub(super) fn begin(&mut self, peer: &Id) -> u64 {
+        self.attempts += 1;
+        self.table.insert(peer.clone(), Slot::Connecting(self.attempts));
+        self.attempts
+    }
+
+    /// Whether this attempt is what the table holds for the peer.
+    pub(super) fn is_begun(&self, peer: &Id, attempt: u64) -> bool {
+        matches!(self.table.get(peer), Some(Slot::Connecting(number)) if *number == attempt)
+    }
+
+    /// Ends an attempt, unless something else has taken its place.
+    pub(super) fn give_up(&mut self, peer: &Id, attempt: u64) {
+        if self.is_begun(peer, attempt) {
+            self.remove(peer);
+        }
+    }
+
     pub(super) fn remove(&mut self, peer: &Id) -> Option<Slot> {
         let slot = self.table.remove(peer);
         self.table.give_back(KEPT);
@@ -78,7 +109,7 @@ impl<Id: Clone + Eq + Hash> Peers<Id> {
             }
             _ => match self.table.insert(peer.clone(), Slot::Up(connection.clone())) {
                 Some(Slot::Up(older)) => (connection, Some(older)),
-                Some(Slot::Connecting) | None => (connection, None),
+                Some(Slot::Connecting(_)) | None => (connection, None),
             },
         }
     }

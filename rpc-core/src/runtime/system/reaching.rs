@@ -29,6 +29,7 @@ struct Attempt<'a, N: VatNetwork> {
     /// `None` when the attempt is over.
     shared: Option<&'a Shared<N>>,
     peer: &'a N::VatId,
+    number: u64,
 }
 
 impl<N: VatNetwork> Attempt<'_, N> {
@@ -42,14 +43,18 @@ impl<N: VatNetwork> Attempt<'_, N> {
 impl<N: VatNetwork> Drop for Attempt<'_, N> {
     fn drop(&mut self) {
         let Some(shared) = self.shared else { return };
-        {
-            let mut peers = shared.peers.lock();
-            if let Some(Slot::Connecting) = peers.table.get(self.peer) {
-                peers.remove(self.peer);
-            }
-        }
+        shared.peers.lock().give_up(self.peer, self.number);
         shared.peers_changed();
     }
+}
+
+/// What comes of an attempt.
+enum Tried {
+    /// A connection; `None` for this vat itself.
+    Reached(Option<Connection>),
+    /// The peer's own connection was faster and has ended since. That says nothing of whether
+    /// the peer can be reached.
+    CameAndWent,
 }
 
 /// The error of an attempt to connect that panicked.
@@ -81,23 +86,38 @@ impl<N: VatNetwork> Shared<N> {
     pub(super) fn reach(self: &Arc<Self>, peer: &N::VatId) -> Result<Option<Connection>> {
         let mut ended = None;
         loop {
-            // Looking at a connection and preparing to wait run the effects that this
-            // thread has noted, and these may be application code. So neither happens
-            // under the lock.
-            match self.look_for(peer)? {
-                Known::Nobody => break,
-                Known::Connecting => self.wait_while_connecting(peer)?,
-                Known::Up(connection) => {
-                    if connection.failure().is_none() {
-                        return Ok(Some(connection));
+            let number = loop {
+                // Looking at a connection and preparing to wait run the effects that this
+                // thread has noted, and these may be application code. So neither happens
+                // under the lock.
+                match self.look_for(peer)? {
+                    Known::Nobody(number) => break number,
+                    Known::Connecting => self.wait_while_connecting(peer)?,
+                    Known::Up(connection) => {
+                        if connection.failure().is_none() {
+                            return Ok(Some(connection));
+                        }
+                        self.forget(peer, connection.number());
+                        ended = Some(connection);
                     }
-                    self.forget(peer, connection.number());
-                    ended = Some(connection);
                 }
+            };
+            // Whatever happens here, the threads that wait for the outcome are told.
+            let attempt = Attempt { shared: Some(self), peer, number };
+            match self.try_to_reach(attempt, ended.take())? {
+                Tried::Reached(reached) => return Ok(reached),
+                Tried::CameAndWent => {}
             }
         }
-        // Whatever happens here, the threads that wait for the outcome are told.
-        let attempt = Attempt { shared: Some(self), peer };
+    }
+
+    /// Connects to a peer. `ended` is a connection to it that has ended.
+    fn try_to_reach(
+        self: &Arc<Self>,
+        attempt: Attempt<'_, N>,
+        mut ended: Option<Connection>,
+    ) -> Result<Tried> {
+        let (peer, number) = (attempt.peer, attempt.number);
         let made = loop {
             let reached = effects::blocking(|| panics::catch(|| self.network.connect(peer)));
             match reached.and_then(|reached| reached.unwrap_or_else(|panicked| Err(of(panicked)))) {
@@ -139,9 +159,9 @@ impl<N: VatNetwork> Shared<N> {
                     Ok(Some(current))
                 }
                 // The peer has connected to this vat in the meantime.
-                (_, Some(Slot::Up(existing))) => return Ok(Some(existing.clone())),
+                (_, Some(Slot::Up(existing))) => return Ok(Tried::Reached(Some(existing.clone()))),
                 (made, _) => {
-                    peers.remove(peer);
+                    peers.give_up(peer, number);
                     drop(peers);
                     self.peers_changed();
                     if let Ok(Some(connection)) = &made {
@@ -156,7 +176,7 @@ impl<N: VatNetwork> Shared<N> {
         if let Ok(Some(connection)) = &outcome {
             self.watch(peer.clone(), connection);
         }
-        outcome
+        outcome.map(Tried::Reached)
     }
 
     /// What the table holds for a peer. If it holds nothing, the calling thread is now
@@ -167,44 +187,43 @@ impl<N: VatNetwork> Shared<N> {
             return Err(shutting_down());
         }
         Ok(match peers.table.get(peer) {
-            Some(Slot::Connecting) => Known::Connecting,
+            Some(Slot::Connecting(_)) => Known::Connecting,
             Some(Slot::Up(connection)) => Known::Up(connection.clone()),
-            None => {
-                peers.table.insert(peer.clone(), Slot::Connecting);
-                Known::Nobody
-            }
+            None => Known::Nobody(peers.begin(peer)),
         })
     }
 
     fn wait_while_connecting(&self, peer: &N::VatId) -> Result<()> {
         effects::catch_up();
         let look = |peers: &mut Peers<N::VatId>, _| {
-            let connecting = matches!(peers.table.get(peer), Some(Slot::Connecting));
+            let connecting = matches!(peers.table.get(peer), Some(Slot::Connecting(_)));
             (peers.phase == Phase::Closed || !connecting).then_some(())
         };
         waiting::wait(&self.peers, |peers| &mut peers.waiters, Deadline::NEVER, look).map(drop)
     }
 
     /// Waits for the connection of a peer whose attempt was faster: it is about to be
-    /// accepted.
-    fn wait_for_crossed(&self, attempt: Attempt<'_, N>) -> Result<Option<Connection>> {
-        let peer = attempt.peer;
+    /// accepted, or was.
+    fn wait_for_crossed(&self, attempt: Attempt<'_, N>) -> Result<Tried> {
+        let (peer, number) = (attempt.peer, attempt.number);
         effects::catch_up();
         let deadline = Deadline::after(CROSSED_TIMEOUT);
-        let look = |peers: &mut Peers<N::VatId>, look: Look| match peers.table.get(peer) {
-            Some(Slot::Up(connection)) => Some(Ok(Some(connection.clone()))),
-            Some(Slot::Connecting) if look.late => {
-                peers.remove(peer);
-                Some(Err(Error::disconnected("the peer's own attempt did not arrive")))
+        let look = |peers: &mut Peers<N::VatId>, look: Look| {
+            if let Some(Slot::Up(connection)) = peers.table.get(peer) {
+                return Some(Ok(Tried::Reached(Some(connection.clone()))));
             }
-            Some(Slot::Connecting) if peers.phase == Phase::Open => None,
-            _ => Some(Err(Error::disconnected("the peer is gone"))),
+            if peers.phase != Phase::Open {
+                return Some(Err(shutting_down()));
+            }
+            if !peers.is_begun(peer, number) {
+                return Some(Ok(Tried::CameAndWent));
+            }
+            let late = || Err(Error::disconnected("the peer's own attempt did not arrive"));
+            look.late.then(late)
         };
         let found = waiting::wait(&self.peers, |peers| &mut peers.waiters, deadline, look)?;
-        attempt.end();
-        self.peers_changed();
-        // The last look always finds something.
-        found.unwrap_or_else(|| Err(Error::disconnected("the peer is gone")))
+        // The last look always finds something. An attempt that is late is ended by its drop.
+        found.unwrap_or(Ok(Tried::CameAndWent))
     }
 
     fn own_bootstrap(&self, own: &N::VatId) -> Client {
