@@ -32,6 +32,11 @@ impl Jobs {
     pub(super) fn len(&self) -> usize {
         self.queue.lock().len()
     }
+
+    /// Takes them all, none of which is run then.
+    pub(super) fn take(&self) -> VecDeque<Job> {
+        std::mem::take(&mut *self.queue.lock())
+    }
 }
 
 impl Executor for Jobs {
@@ -84,6 +89,14 @@ impl Actor {
         let server = Arc::new(Server { shared: Arc::clone(&self.0), fd });
         let executor = Arc::clone(jobs) as Arc<dyn Executor>;
         Client::of(LocalObject::new(server, concurrency, executor))
+    }
+
+    /// Gives up whatever a test has made it hold.
+    pub(super) fn let_go(&self) {
+        self.acknowledge();
+        drop(self.kept());
+        let held = std::mem::take(&mut *self.0.held.lock());
+        drop(held);
     }
 
     /// From now on does this with every call.

@@ -563,12 +563,32 @@ impl Net {
         }
         Ok(())
     }
+
+    /// Breaks the circles that a test has left that failed: a test may want one to fail, and
+    /// what such a one left would be taken for a leak.
+    fn take_apart(&mut self) {
+        for actor in &self.actors {
+            actor.let_go();
+        }
+        for side in &self.sides {
+            side.machine.disconnect(Error::disconnected("the test has failed"));
+            // Not while it is locked: what a message holds may have something to send.
+            let queue = std::mem::take(&mut *side.wire.queue.lock());
+            let between = side.wire.between.lock().take();
+            drop((queue, between));
+        }
+        // Of those that are dropped, others may come.
+        while self.jobs.len() > 0 {
+            drop(self.jobs.take());
+        }
+    }
 }
 
 impl Drop for Net {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.print_journal();
+            self.take_apart();
         }
     }
 }
