@@ -1,7 +1,7 @@
 //! How connections and vats end.
 
 use std::io::Read;
-use std::sync::{Mutex, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -95,10 +95,11 @@ fn what_was_sent_before_a_close_arrives() {
     for wire in Wire::ALL {
         let arrived = Census::new();
         let count = arrived.clone();
-        let unanswered = Mutex::new(Vec::new());
+        let unanswered = Arc::new(Mutex::new(Vec::new()));
+        let keep = Arc::clone(&unanswered);
         let method = move |call| {
+            keep.lock().unwrap().push(call);
             drop(count.count());
-            unanswered.lock().unwrap().push(call);
         };
         let pair = Pair::configured(
             |vat| objects::any(vat, Concurrency::Inline, method),
@@ -115,6 +116,9 @@ fn what_was_sent_before_a_close_arrives() {
         until("every call to arrive", || arrived.made() == 100);
         drop(client);
         pair.end();
+        // They keep the object, which keeps them.
+        let unanswered = std::mem::take(&mut *unanswered.lock().unwrap());
+        assert_eq!(unanswered.len(), 100);
     }
 }
 

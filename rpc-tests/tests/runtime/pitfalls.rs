@@ -254,7 +254,7 @@ fn a_drop_may_use_the_connection_that_drops_it() {
         request.call().unwrap();
         // Our coordinator drops it when the peer holds something else instead.
         let mut request = keeper.hold_request();
-        request.get().set_cap(keeper.clone().cast_to());
+        request.get().set_cap(foo(&pair.client_vat, answer_foo));
         drop(request.call());
         until("the object to go", || census.alive() == 0);
         drop(keeper);

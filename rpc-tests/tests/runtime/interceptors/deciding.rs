@@ -265,6 +265,9 @@ fn an_object_gives_itself_away_behind_its_interceptors() {
     assert_eq!(&itself, object.as_client());
     foo_request(&FromClient::from_client(itself)).call().unwrap();
     assert_eq!(seen.load(Ordering::SeqCst), 2);
+    // It would keep itself.
+    let itself = server.0.lock().unwrap().take();
+    assert!(itself.is_some());
 }
 
 /// Interceptors hold nothing back that they let pass.

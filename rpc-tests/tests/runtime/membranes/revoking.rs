@@ -66,6 +66,9 @@ fn revoke_ends_calls_that_are_pipelined_on_calls_in_flight() {
     for call in calls {
         assert_eq!(reason(call.wait()), REASON);
     }
+    // It keeps the object, which keeps it.
+    let kept = std::mem::take(&mut *kept.lock().unwrap());
+    assert_eq!(kept.len(), 1);
 }
 
 /// Also promises, at once: for who waits for them, and for a peer.
