@@ -1,9 +1,9 @@
 //! A vat that is attacked while others use it, and what the attack takes of it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -123,6 +123,8 @@ struct Honest {
 struct Calls {
     made: AtomicU64,
     longest: AtomicU64,
+    /// Why there will be no more of them.
+    failure: OnceLock<Error>,
 }
 
 /// How long the honest client leaves the processor to others between two calls.
@@ -139,7 +141,10 @@ impl Honest {
             let echo: echo::Client = connection.bootstrap();
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(PACE) {
                 let began = Instant::now();
-                echo.ping_request().call()?;
+                if let Err(error) = echo.ping_request().call() {
+                    let _ = count.failure.set(error.clone());
+                    return Err(error);
+                }
                 let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
                 count.longest.fetch_max(took, Ordering::SeqCst);
                 count.made.fetch_add(1, Ordering::SeqCst);
@@ -265,7 +270,8 @@ impl Siege {
     pub fn honest_goes_on(&self) {
         let wanted = self.honest.made() + 10;
         self.until("an honest client to be served", || {
-            assert!(!self.honest.calling.is_finished(), "an honest client was cut off");
+            let failure = self.honest.calls.failure.get();
+            assert!(failure.is_none(), "an honest client was cut off: {failure:?}");
             self.honest.made() >= wanted
         });
     }
@@ -295,6 +301,20 @@ impl Siege {
         served
     }
 
+    /// The same when an attack is over. The vat may have to notice first that those are gone
+    /// who took all places: whoever is told to try again later does so.
+    fn newcomer_afterwards(&self) -> Result<()> {
+        let _doing = watchdog::doing("a newcomer to be let in");
+        let deadline = Instant::now() + LONG;
+        loop {
+            match self.newcomer() {
+                Err(error)
+                    if error.reason().contains("try again later") && Instant::now() < deadline => {}
+                served => return served,
+            }
+        }
+    }
+
     /// Attacks the vat once.
     ///
     /// # Errors
@@ -319,7 +339,8 @@ impl Siege {
                 .saturating_sub(self.before.descriptors),
         };
         self.honest_goes_on();
-        self.newcomer().map_err(|error| format!("a newcomer was not served: {error}"))?;
+        self.newcomer_afterwards()
+            .map_err(|error| format!("a newcomer was not served: {error}"))?;
         let left = self.recovered(peak.threads);
         let report = Report {
             peak,
