@@ -369,8 +369,11 @@ fn a_very_long_chain_of_promises_resolves() {
     pouring.join().unwrap();
     peer.resolve(last, &Cap::ReceiverHosted(keeper));
     peer.sync(2);
+    // The object holds itself now, by way of the chain, whose last reference goes when it holds
+    // something else.
+    peer.call(3, &Target::Import(keeper), raw::HOLD, &[Cap::SenderHosted(last + 1)]);
+    peer.outcome(3);
     assert_eq!(connection.failure(), None);
-    // Its last reference goes at the end.
     peer.end();
     victim.survive(&connection);
     victim.finish();
