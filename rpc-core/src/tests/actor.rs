@@ -170,13 +170,6 @@ impl Actor {
         call.unwrap_or_else(|| panic!("{} holds no call", self.0.name))
     }
 
-    /// Drops the calls that are held, unanswered, and what the script holds.
-    pub(super) fn let_go(&self) {
-        self.acknowledge();
-        let held = std::mem::take(&mut *self.0.held.lock());
-        drop(held);
-    }
-
     /// Answers the oldest call that is held.
     pub(super) fn answer(&self, outcome: Result<Payload>) {
         self.take().respond(outcome);

@@ -207,6 +207,50 @@ fn many_messages_are_read_by_one_call() {
     assert!(reader.read().unwrap().is_none());
 }
 
+/// What the next message is, if it is shown, and whether it counts as read then.
+fn shown(reader: &mut FramedReader<Source>, takes: bool) -> Option<Vec<u8>> {
+    let mut seen = None;
+    let taken = reader.look_at_next(&mut |segment| {
+        seen = Some(segment.to_vec());
+        takes
+    });
+    assert_eq!(taken, takes && seen.is_some());
+    seen
+}
+
+#[test]
+fn a_message_of_one_segment_is_shown_where_it_lies() {
+    let lengths: [&[u32]; 6] = [&[3], &[4], &[2, 1], &[0], &[5], &[40 << 10]];
+    let made = || lengths.iter().enumerate().map(|(seed, lengths)| message(seed, lengths));
+    let mut reader = reader(&framed(made().collect()));
+    let made: Vec<_> = made().collect();
+    assert_eq!(shown(&mut reader, true), None, "nothing is buffered");
+    assert_eq!(content(&reader.read().unwrap().unwrap()), content(&made[0]));
+    // It may be shown again and again, and counts as read once it was taken.
+    for takes in [false, false, true] {
+        assert_eq!(shown(&mut reader, takes), content(&made[1]).pop());
+    }
+    assert_eq!(shown(&mut reader, true), None, "it has two segments");
+    assert_eq!(content(&reader.read().unwrap().unwrap()), content(&made[2]));
+    assert_eq!(shown(&mut reader, true), content(&made[3]).pop());
+    assert_eq!(shown(&mut reader, false), content(&made[4]).pop());
+    assert_eq!(content(&reader.read().unwrap().unwrap()), content(&made[4]));
+    assert_eq!(shown(&mut reader, true), None, "not all of it is there");
+    assert_eq!(content(&reader.read().unwrap().unwrap()), content(&made[5]));
+    assert!(reader.read().unwrap().is_none());
+    assert_eq!(shown(&mut reader, true), None, "the stream has ended");
+}
+
+#[test]
+fn a_message_that_is_refused_is_not_shown() {
+    let mut reader = reader(&framed(vec![message(0, &[1]), message(1, &[9])]));
+    drop(reader.read().unwrap().unwrap());
+    reader.set_limits(limits(|limits| limits.max_words = 8));
+    assert_eq!(shown(&mut reader, true), None);
+    assert!(reader.read().is_err());
+    assert_eq!(shown(&mut reader, true), None, "the stream is broken");
+}
+
 #[test]
 fn the_buffer_grows_with_the_traffic() {
     let count = 4000;

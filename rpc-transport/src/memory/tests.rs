@@ -82,6 +82,46 @@ fn messages_are_not_copied() {
 }
 
 #[test]
+fn a_short_message_is_shown_where_it_lies() {
+    fn shown(reader: &mut dyn MessageReader, takes: bool) -> Option<Vec<u8>> {
+        let mut seen = None;
+        let taken = reader.look_at_next(&mut |segment| {
+            seen = Some(segment.to_vec());
+            takes
+        });
+        assert_eq!(taken, takes && seen.is_some());
+        seen
+    }
+    let (mut left, mut right) = pair();
+    let reader = &mut *right.reader;
+    assert_eq!(shown(reader, true), None);
+    let lengths: [&[u32]; 4] = [&[3], &[40], &[2, 1], &[5]];
+    let made = || lengths.iter().enumerate().map(|(seed, lengths)| message(seed, lengths));
+    left.writer.write(&mut made().collect()).unwrap();
+    let made: Vec<_> = made().collect();
+    for takes in [false, true] {
+        assert_eq!(shown(reader, takes), content(&made[0]).pop());
+    }
+    for long in &made[1..3] {
+        assert_eq!(
+            shown(reader, true),
+            None,
+            "its content would be copied, or it has two segments"
+        );
+        let Some(Received::Message(came)) = reader.try_read_next().unwrap() else { panic!("none") };
+        assert_eq!(content(&came), content(long));
+    }
+    assert_eq!(shown(reader, true), content(&made[3]).pop());
+    // One that comes later is found, and so is the end.
+    assert!(reader.try_read_next().unwrap().is_none());
+    left.writer.write(&mut vec![message(9, &[1])]).unwrap();
+    assert_eq!(shown(reader, true), content(&message(9, &[1])).pop());
+    drop(left);
+    assert_eq!(shown(reader, true), None);
+    assert!(matches!(reader.try_read_next(), Ok(Some(Received::End))));
+}
+
+#[test]
 fn a_writer_waits_for_room_and_goes_on_when_there_is_some() {
     let (mut left, mut right) = pair_with_capacity(Capacity { messages: 2, words: 100 });
     let blocked = Blocked::spawn(move || {
