@@ -16,7 +16,7 @@
 //! - Two order locks are never held at once. Work for another connection is an effect.
 //! - Leaf locks (a promise, a call, a mailbox, a slot) may be taken under it, one
 //!   at a time, and nothing is taken under a leaf lock.
-//! - The tables are concurrent maps: looking, counting and dumping need no lock at all.
+//! - The tables are concurrent maps: looking, counting and dumping need no order lock.
 
 mod answer;
 pub(crate) mod border;
