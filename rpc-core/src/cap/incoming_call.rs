@@ -88,6 +88,11 @@ impl IncomingCall {
         self.params.as_ref().unwrap_or_else(|| Payload::empty())
     }
 
+    #[cfg(test)]
+    pub(crate) fn cell(&self) -> &Arc<CallCell> {
+        &self.cell
+    }
+
     /// The parameters for the one who reads them. Those that name capabilities stay here, too:
     /// the call keeps these until it is answered.
     pub(crate) fn params_to_read(&mut self) -> Payload {

@@ -6,6 +6,7 @@ use super::content;
 use super::net::{self, Net, frame, limits};
 use super::raw::{self, Raw, call, finish, on, on_field, release, ret};
 use crate::cap::client::Client;
+use crate::cap::payload::Payload;
 use crate::cap::promise::promise;
 use crate::error::{Error, ErrorKind};
 use crate::limits::Limits;
@@ -546,6 +547,27 @@ fn results_over_the_size_limit_become_an_exception_and_export_nothing() {
     raw.send(finish(0, true));
     raw.expect_alive();
     server.acknowledge();
+    raw.finish();
+}
+
+/// The same for results without capabilities, of which nothing stays here.
+#[test]
+fn results_that_are_too_large_to_be_sent_are_an_error_here_too() {
+    let mut net = Net::new();
+    let (server, client) = net.object("server");
+    server.hold();
+    let limits = Limits { message_words: 100, ..limits() };
+    let mut raw = Raw::with_limits(net, limits, Some(client));
+    raw.take_bootstrap();
+    raw.send(call(0, on(0), 1, &[]));
+    let held = server.take();
+    let cell = Arc::clone(held.cell());
+    held.respond(Ok(Payload::of_bytes(&[7; 4096])));
+    let sent = raw.sent();
+    assert!(sent[0].starts_with("return 0 failed: a message of"), "{sent:?}");
+    assert!(cell.outcome().is_some_and(|outcome| outcome.is_err()));
+    raw.send(finish(0, true));
+    raw.expect_alive();
     raw.finish();
 }
 

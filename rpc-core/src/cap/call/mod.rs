@@ -11,6 +11,7 @@
 //! Returning ──Return that awaits a Finish queued─► Completing
 //! Returning ──no such Return─────────────────────► Done
 //! Completing ──published─────────────────────────► Done
+//! Done ──results turned out to be too large──────► Completing
 //! ```
 //!
 //! - **Waiting**: the call is on its way in a queue of this process, with an object of
@@ -29,6 +30,9 @@
 //!   Note [described path]. The change is made in the transaction that queues the
 //!   Return, so that no pipelined call of the peer's sees it too early or too late.
 //!   Without such a Return, or with one that needs no Finish, Returning leads to Done.
+//!   Where nobody has to be told of the outcome before, both are one step; and results of which
+//!   nothing stays here count as published before they leave. If they turn out to be too large
+//!   to be sent, the call is Completing and Done once more, with an error.
 //! - **Done**: the waiting threads see the outcome.
 //!
 //! The fields come before the Return, and the Return before the waiting threads: every
@@ -413,7 +417,14 @@ impl CallCell {
     /// told before the results are published: then they are published at once.
     pub(crate) fn settle_with_data(&self, forgotten: Serial, results: Payload) -> Settled {
         let mut state = self.state.lock();
-        let Ok(decided) = state.decide(Ok(results)) else { return Settled::Before };
+        let decided = match state.decide(Ok(results)) {
+            Ok(decided) => decided,
+            Err(late) => {
+                drop(state);
+                drop(late);
+                return Settled::Before;
+            }
+        };
         if let Phase::Asked(question) = &decided.before {
             question.is_forgotten(forgotten);
         }
@@ -446,9 +457,13 @@ impl CallCell {
             Step::Nothing => return,
             Step::Publish(published) => return self.tell(published, None),
             Step::Return(outcome) => {
-                let (_, over) = self.send_return(outcome);
-                self.over.set();
-                return self.no_longer_counts_on(over);
+                let (outcome, over) = self.send_return(outcome);
+                if outcome.is_ok() {
+                    self.over.set();
+                    return self.no_longer_counts_on(over);
+                }
+                // They could not be sent: the outcome is an error, after all.
+                (outcome, over)
             }
             Step::HandOver(HandOver { outcome, fields, first, demand, span }) => {
                 // What is told of the answer belongs to the call.
