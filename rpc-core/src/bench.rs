@@ -15,7 +15,7 @@ use crate::cap::object::{Concurrency, LocalObject};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::protocol::{Machine, Offers, Outbox, Settings};
-use crate::sync::Mutex;
+use crate::sync::{Level, Mutex};
 use crate::typed::{FromServer, dispatch_of};
 use crate::wire::{self, message};
 use crate::work::executor::{Executor, Job, Refused};
@@ -39,11 +39,18 @@ struct Side {
 
 /// The messages that one machine has sent and the other one has not received.
 #[derive(Default)]
-struct Sent(Mutex<Vec<wire::Message>>);
+struct Sent(Queue<wire::Message>);
 
 /// The methods that are to run.
 #[derive(Default)]
-struct Jobs(Mutex<Vec<Job>>);
+struct Jobs(Queue<Job>);
+
+/// What one thread adds and takes out again.
+struct Queue<T> {
+    items: Mutex<Vec<T>>,
+    /// Their number, for looking without the lock.
+    len: Level,
+}
 
 /// An empty list that changes places with a full one, so that its memory is used again.
 struct Spare<T>(Cell<Vec<T>>);
@@ -107,9 +114,10 @@ impl Side {
         let moved = self.moving.each(&self.sent.0, |message| {
             bytes += message.size_estimate();
             wire::encode_into(message, &mut frames)?;
-            for frame in frames.drain(..) {
-                other.machine.receive(received(&frame)?);
+            for frame in &frames {
+                other.machine.receive(received(frame)?);
             }
+            frames.clear();
             Ok(())
         });
         self.frames.set(frames);
@@ -120,15 +128,39 @@ impl Side {
     }
 }
 
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Queue { items: Mutex::default(), len: Level::new(0) }
+    }
+}
+
+impl<T> Queue<T> {
+    fn push(&self, item: T) {
+        let mut items = self.items.lock();
+        items.push(item);
+        self.len.set(items.len());
+    }
+
+    /// Exchanges everything for an empty list.
+    fn swap(&self, empty: &mut Vec<T>) {
+        let mut items = self.items.lock();
+        std::mem::swap(empty, &mut items);
+        self.len.set(0);
+    }
+}
+
 impl<T> Spare<T> {
     fn new() -> Self {
         Spare(Cell::new(Vec::new()))
     }
 
     /// Takes everything out of `queue`, in order, and returns whether there was something.
-    fn each(&self, queue: &Mutex<Vec<T>>, mut step: impl FnMut(T) -> Result<()>) -> Result<bool> {
+    fn each(&self, queue: &Queue<T>, mut step: impl FnMut(T) -> Result<()>) -> Result<bool> {
+        if queue.len.get() == 0 {
+            return Ok(false);
+        }
         let mut taken = self.0.take();
-        std::mem::swap(&mut taken, &mut queue.lock());
+        queue.swap(&mut taken);
         let any = !taken.is_empty();
         let done = taken.drain(..).try_for_each(&mut step);
         self.0.set(taken);
@@ -158,7 +190,7 @@ fn received(frame: &message::Message) -> Result<wire::Message> {
 
 impl Outbox for Sent {
     fn push(&self, message: wire::Message) {
-        self.0.lock().push(message);
+        self.0.push(message);
     }
 
     fn disconnected(&self) {}
@@ -166,7 +198,7 @@ impl Outbox for Sent {
 
 impl Executor for Jobs {
     fn spawn(&self, job: Job) -> std::result::Result<(), Refused> {
-        self.0.lock().push(job);
+        self.0.push(job);
         Ok(())
     }
 }
@@ -185,12 +217,12 @@ impl<T> std::fmt::Debug for Spare<T> {
 
 impl std::fmt::Debug for Sent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sent").field("messages", &self.0.lock().len()).finish()
+        f.debug_struct("Sent").field("messages", &self.0.len.get()).finish()
     }
 }
 
 impl std::fmt::Debug for Jobs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Jobs").field("queued", &self.0.lock().len()).finish()
+        f.debug_struct("Jobs").field("queued", &self.0.len.get()).finish()
     }
 }

@@ -18,7 +18,7 @@
 //! other threads look at the state without the order lock.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::cap::capability::{Capability, Standing};
 use crate::cap::client::Client;
@@ -33,6 +33,8 @@ use crate::sync::Mutex;
 pub(crate) struct RemotePromise {
     machine: Arc<Machine>,
     state: Mutex<State>,
+    /// The target once it stays what it is, for those who look without the lock.
+    settled: OnceLock<Client>,
     stream: StreamSlot,
 }
 
@@ -51,6 +53,7 @@ impl RemotePromise {
         Arc::new(RemotePromise {
             machine,
             state: Mutex::new(State { phase: Phase::Remote(dest), watchers: Vec::new() }),
+            settled: OnceLock::new(),
             stream: StreamSlot::default(),
         })
     }
@@ -89,11 +92,18 @@ impl RemotePromise {
             target.adopt_stream(stream);
         }
         // See Note [cycles]: the target was published first.
-        if let Some(error) = target.circle_to(&Client::of(Arc::clone(self))) {
-            let broken = Phase::Resolved(Client::broken(error));
-            let before = std::mem::replace(&mut self.state.lock().phase, broken);
-            drop(before);
-        }
+        let settled = match target.circle_to(&Client::of(Arc::clone(self))) {
+            None => target,
+            Some(error) => {
+                let broken = Client::broken(error);
+                let resolved = Phase::Resolved(broken.clone());
+                let before = std::mem::replace(&mut self.state.lock().phase, resolved);
+                drop(before);
+                broken
+            }
+        };
+        // Nobody else resolves it.
+        let _ = self.settled.set(settled);
         watchers.into_iter().map(Effect::Notify).collect()
     }
 }
@@ -131,6 +141,9 @@ impl Capability for RemotePromise {
     }
 
     fn resolved(&self) -> Option<Client> {
+        if let Some(target) = self.settled.get() {
+            return Some(target.clone());
+        }
         match &self.state.lock().phase {
             Phase::Resolved(target) => Some(target.clone()),
             Phase::Remote(_) => None,
@@ -159,6 +172,8 @@ impl Capability for RemotePromise {
 
 impl Drop for RemotePromise {
     fn drop(&mut self) {
+        // The phase holds the same one.
+        drop(self.settled.take());
         // Chains of promises are taken apart one by one, see Note [effects].
         let nothing = Phase::Resolved(Client::null());
         if let Phase::Resolved(target) = std::mem::replace(&mut self.state.get_mut().phase, nothing)
