@@ -56,6 +56,13 @@ impl Asides {
     }
 }
 
+/// A connection may end while a destructor runs, and nobody looks any more.
+impl Drop for Asides {
+    fn drop(&mut self) {
+        self.take_over_all();
+    }
+}
+
 #[cfg(all(test, not(rpc_model)))]
 mod tests {
     use super::*;
@@ -110,5 +117,13 @@ mod tests {
         asides.take_over_all();
         assert_eq!(place.taken(), [5]);
         assert!(!asides.look());
+    }
+
+    #[test]
+    fn what_lies_there_when_nobody_will_look_is_taken_over() {
+        let (asides, place) = (Asides::default(), Arc::new(Place::default()));
+        place.enter(&asides, 1);
+        drop(asides);
+        assert_eq!(place.taken(), [1]);
     }
 }
