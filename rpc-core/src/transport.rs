@@ -87,11 +87,11 @@ pub trait MessageReader: Send + 'static {
         self.read_next().map(Some)
     }
 
-    /// Shows the next message to `look` if all of it is buffered as one segment, and nothing came
-    /// with it. If `look` says that it has taken it, the message counts as read. Returns whether
-    /// it does. So a message that is understood where it lies need not be copied first. It is
-    /// called where [`try_read_next`](Self::try_read_next) is, and may be before each message.
-    /// The default shows nothing.
+    /// Shows the next message to `look`, once, if all of it is buffered as one segment, nothing
+    /// came with it, and it is within the [limits](Self::set_limits). If `look` says that it has
+    /// taken it, the message counts as read. Returns whether it does. So a message that is
+    /// understood where it lies need not be copied first. It may be called before each message
+    /// that is read in any of the other ways. The default shows nothing.
     fn look_at_next(&mut self, look: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         let _ = look;
         false

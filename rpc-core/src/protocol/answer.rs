@@ -32,7 +32,7 @@ use crate::budget::{Budget, Charge, Kind};
 use crate::cap::call::{CallCell, Interest};
 use crate::ids::{ExportId, Serial};
 use crate::sync::atomic::{AtomicUsize, Ordering};
-use crate::sync::{Count, Tally};
+use crate::sync::{Count, Shared};
 
 /// One answer. It [leaves the table](Self::left_table) before it is dropped.
 pub(crate) struct Answer {
@@ -67,8 +67,8 @@ pub(crate) enum State {
 /// What a connection counts of its answers, changed under its order lock.
 #[derive(Default)]
 pub(crate) struct Counts {
-    /// The calls of the peer that have no outcome yet.
-    running: Tally,
+    /// The calls of the peer that have no outcome yet. Threads wait until there are none.
+    running: Shared,
 }
 
 impl Counts {

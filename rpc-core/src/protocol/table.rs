@@ -9,7 +9,8 @@ use crate::sync::{Count, Level, Map, Mutex, Tally};
 /// One table of a connection, or of what else has many entries at times.
 ///
 /// Changes are made under the order lock; looking up, counting and dumping work without it.
-/// Where there is no such lock, `C` is [`Shared`](crate::sync::Shared). Looking into an empty
+/// Where there is no such lock, `C` is [`Shared`](crate::sync::Shared); keys that only grow end up
+/// in the map there. Looking into an empty
 /// table takes no lock of its own, so that tables for what is rare cost little. No guard of such
 /// a lock outlives the method that took it: two of them on one thread could wait for each other.
 ///

@@ -2,7 +2,8 @@
 //!
 //! An ordinary step of an atomic costs as much as half of taking a lock. What no two threads
 //! write at once needs none: its writers hold a lock, and those who look without it see an older
-//! value at worst.
+//! value at worst. So none of these may be one half of "say first, look afterwards", by which two
+//! threads find each other: whoever waits for such a number needs a [`Shared`] one.
 
 use super::atomic::{AtomicBool, AtomicUsize, Ordering};
 

@@ -103,7 +103,8 @@ crate::sync::thread_local! {
 /// A job with a place that a worker of this pool keeps.
 struct Kept {
     pool: Arc<Pool>,
-    free: Free,
+    /// The post and the step with which it has begun the job already.
+    begun: Option<(Post, u64)>,
     job: Job,
 }
 
@@ -150,8 +151,8 @@ impl SetAside for Aside {
 
 impl Kept {
     fn let_go(self) {
-        let Kept { pool, free, job } = self;
-        pool.let_go(free, job);
+        let Kept { pool, begun, job } = self;
+        pool.let_go(begun, job);
     }
 }
 
@@ -184,7 +185,8 @@ impl Drop for Busy {
         if let Some(time) = self.aside
             && let Ok(Some(kept)) = ASIDE.try_with(|aside| aside.get()?.take(time))
         {
-            KEPT.with(|own| own.borrow_mut().replace(kept));
+            let other = KEPT.with(|own| own.borrow_mut().replace(kept));
+            debug_assert!(other.is_none(), "nothing is kept meanwhile");
         }
         FREE.with(|free| free.set(self.free));
     }
@@ -306,7 +308,7 @@ pub(super) fn free(pool: PoolId) -> Option<Free> {
 }
 
 /// Keeps a job of this pool, after [`free`].
-pub(super) fn keep(pool: Arc<Pool>, free: Free, job: Job) {
+pub(super) fn keep(pool: Arc<Pool>, begun: Option<(Post, u64)>, job: Job) {
     FREE.with(|free| free.set(None));
-    drop(KEPT.with(|kept| kept.borrow_mut().replace(Kept { pool, free, job })));
+    drop(KEPT.with(|kept| kept.borrow_mut().replace(Kept { pool, begun, job })));
 }

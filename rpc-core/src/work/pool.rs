@@ -324,10 +324,10 @@ impl Pool {
     }
 
     /// Hands over to other workers a job that this one has kept.
-    pub(super) fn let_go(&self, free: Free, kept: Job) {
+    pub(super) fn let_go(&self, begun: Option<(Post, u64)>, kept: Job) {
         self.change(|state, after| {
-            if let Free::Idle(post) = free {
-                state.posts.rest(post);
+            if let Some((post, step)) = begun {
+                state.posts.end_of(post, step);
             }
             self.hand_over_or_queue(state, after, kept);
         });
@@ -455,10 +455,11 @@ impl Pool {
         if let Some(free) = hands::free(self.id())
             && let Some(pool) = self.this.upgrade()
         {
-            if let Free::Idle(post) = free {
-                state.posts.begin(post, &job);
-            }
-            hands::keep(pool, free, job);
+            let begun = match free {
+                Free::Idle(post) => Some((post, state.posts.begin(post, &job))),
+                Free::Ending => None,
+            };
+            hands::keep(pool, begun, job);
             return Ok(Called::default());
         }
         if state.handed.len() < state.called_idle {

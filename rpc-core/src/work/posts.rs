@@ -68,11 +68,23 @@ impl Posts {
         self.posts.entry(post).or_default()
     }
 
-    pub(super) fn begin(&mut self, post: Post, job: &Job) {
+    /// Returns the number of this step.
+    pub(super) fn begin(&mut self, post: Post, job: &Job) -> u64 {
         let entry = self.entry(post);
         entry.steps += 1;
         entry.origin = job.origin();
         entry.work = Work::Runs(job.object().map(Arc::downgrade));
+        entry.steps
+    }
+
+    /// Ends what began with this step, unless the worker has done something else since, or has
+    /// left. For another thread than the worker.
+    pub(super) fn end_of(&mut self, post: Post, step: u64) {
+        if let Some(entry) = self.posts.get_mut(&post)
+            && entry.steps == step
+        {
+            entry.work = Work::Nothing;
+        }
     }
 
     pub(super) fn rest(&mut self, post: Post) {
@@ -121,5 +133,27 @@ impl Posts {
             Some(Doing { post: *post, steps: entry.steps, object, waits })
         };
         self.posts.iter().filter_map(of_entry).collect()
+    }
+}
+
+#[cfg(all(test, not(rpc_model)))]
+mod tests {
+    use super::*;
+
+    /// What a worker kept may be handed over by another thread while the worker goes on.
+    #[test]
+    fn only_what_began_with_a_step_ends_with_it() {
+        let mut posts = Posts::default();
+        let post = posts.take();
+        let job = || Job::closure(|| ());
+        let kept = posts.begin(post, &job());
+        let next = posts.begin(post, &job());
+        posts.end_of(post, kept);
+        assert_eq!(posts.doing().len(), 1, "the worker does something else");
+        posts.end_of(post, next);
+        assert!(posts.doing().is_empty());
+        posts.free(post);
+        posts.end_of(post, next);
+        assert!(posts.posts.is_empty(), "the worker has left");
     }
 }

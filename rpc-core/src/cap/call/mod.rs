@@ -38,7 +38,8 @@
 //! The fields come before the Return, and the Return before the waiting threads: every
 //! call that was pipelined is on its way before the peer can react to the Return (the
 //! peer's Disembargo must not overtake such a call), and before a thread can call what
-//! the results contain.
+//! the results contain. Results without capabilities, of a call that has no fields and no
+//! listeners, make no difference to anybody here: it does not matter when they are published.
 //!
 //! The lock is a leaf. What is taken out under it is dropped after it.
 
@@ -139,7 +140,7 @@ pub(crate) enum Queue {
     Promise(Weak<LocalPromise>),
     /// The calls that the call's connection holds back until others end.
     Held(Weak<dyn Connection>),
-    /// The mailbox of the object that will run the call, or has begun to: the call does not
+    /// The mailbox of the object that will run the call, runs it, or has run it: the call does not
     /// learn when it is taken out.
     Mailbox(Weak<dyn Keeps>),
     /// Those that wait because an interceptor delays one of them.

@@ -5,8 +5,8 @@ use crate::wire::Message;
 use crate::wire::message::Message as Frame;
 
 /// Reads a frame, of which `received` makes copies, in the short way, once where it lies, and if
-/// that goes, by the accessors, which must say the same. Returns the message if the frame could be read in the
-/// short one.
+/// that goes, by the accessors, which must say the same. Returns the message if the frame could
+/// be read in the short one.
 ///
 /// # Errors
 /// What the two say, if they differ.
