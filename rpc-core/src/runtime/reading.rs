@@ -71,8 +71,9 @@ use crate::work::waiting;
 use crate::work::waking::Batch;
 
 /// Maximum number of calls under way, in both directions, with which threads read for
-/// themselves. With more, reading, steps and methods go on beside each other.
-const MANY_CALLS: usize = 1024;
+/// themselves. With more, reading, steps and methods go on beside each other. Many calls that only
+/// wait for a method to return make nobody busy.
+const MANY_CALLS: usize = 1 << 20;
 
 /// The size in bytes of a message after which a thread that reads looks for what else there is
 /// to do: a worker runs one chunk of a stream before it reads the next one, which would
