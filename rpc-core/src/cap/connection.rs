@@ -124,7 +124,7 @@ pub(crate) trait Question: Send + Sync {
 
     /// Notes that the question with this serial, if it is this one, is in no table any more: then
     /// there is nothing to report when its last reference is dropped. May be called under a lock.
-    fn is_forgotten(&self, serial: Serial);
+    fn forget(&self, serial: Serial);
 
     /// The promise for a field of the question's results: the same promise for the same
     /// path. `None` if the results have arrived already.

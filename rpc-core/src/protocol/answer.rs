@@ -31,7 +31,6 @@ use std::sync::Arc;
 use crate::budget::{Budget, Charge, Kind};
 use crate::cap::call::{CallCell, Interest};
 use crate::ids::{ExportId, Serial};
-use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Count, Shared};
 
 /// One answer. It [leaves the table](Self::left_table) before it is dropped.
@@ -64,24 +63,6 @@ pub(crate) enum State {
     },
 }
 
-/// What a connection counts of its answers, changed under its order lock.
-#[derive(Default)]
-pub(crate) struct Counts {
-    /// The calls of the peer that have no outcome yet. Threads wait until there are none.
-    running: Shared,
-}
-
-impl Counts {
-    /// Counts one more answer, for which the budget has to have room.
-    pub(super) fn begin(&self) {
-        self.running.add_one();
-    }
-
-    pub(super) fn running(&self) -> usize {
-        self.running.get()
-    }
-}
-
 impl Answer {
     pub(crate) fn cell(&self) -> &Arc<CallCell> {
         match &self.call {
@@ -103,21 +84,21 @@ impl Answer {
     /// that stay.
     pub(super) fn returned(
         &mut self,
-        counts: &Counts,
+        running: &Shared,
         exports: Vec<ExportId>,
         kept: Option<Charge>,
     ) {
         if let State::Running = self.state {
-            counts.running.take_one();
+            running.take_one();
         }
         self.state = State::Returned { exports, kept };
     }
 
     /// Ends an answer whose Return needs no Finish, and which has left the table. Whoever answers
     /// the call holds it, so that nothing of the application's is dropped with this.
-    pub(super) fn answered(self, counts: &Counts, budget: &Budget) {
+    pub(super) fn answered(self, running: &Shared, budget: &Budget) {
         debug_assert!(Arc::strong_count(self.cell()) > 1, "nobody holds the call that is answered");
-        match self.left_table(counts, budget).call {
+        match self.left_table(running, budget).call {
             Call::Wanted(interest) => interest.satisfied(),
             Call::Taken(_) => {}
         }
@@ -125,34 +106,10 @@ impl Answer {
 
     /// Ends what counts of an answer that has left the table, and may be dropped only after
     /// the transaction.
-    pub(super) fn left_table(mut self, counts: &Counts, budget: &Budget) -> Self {
+    pub(super) fn left_table(mut self, running: &Shared, budget: &Budget) -> Self {
         budget.give_back(Kind::Entry, std::mem::take(&mut self.cost));
-        self.returned(counts, Vec::new(), None);
+        self.returned(running, Vec::new(), None);
         self
-    }
-}
-
-/// Counts what is owed to the peer, such as the outcomes of its Joins.
-#[derive(Clone, Default)]
-pub(crate) struct Debts(Arc<AtomicUsize>);
-
-/// One outcome that is owed; no longer when this is dropped.
-pub(crate) struct Owed(Arc<AtomicUsize>);
-
-impl Debts {
-    pub(super) fn one_more(&self) -> Owed {
-        self.0.fetch_add(1, Ordering::SeqCst);
-        Owed(Arc::clone(&self.0))
-    }
-
-    pub(super) fn count(&self) -> usize {
-        self.0.load(Ordering::SeqCst)
-    }
-}
-
-impl Drop for Owed {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

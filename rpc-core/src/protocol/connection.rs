@@ -106,8 +106,8 @@ impl Connection for Machine {
 }
 
 impl Question for QuestionRef {
-    fn is_forgotten(&self, serial: Serial) {
-        self.forget(serial);
+    fn forget(&self, serial: Serial) {
+        QuestionRef::forget(self, serial);
     }
 
     fn number(&self) -> u32 {

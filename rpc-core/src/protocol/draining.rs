@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use super::{Machine, NewCalls, Txn};
 use crate::error::Error;
+use crate::sync::Count;
 
 impl Machine {
     /// Refuses the calls that the peer makes from now on.
@@ -27,7 +28,7 @@ impl Machine {
 
     /// Whether every call of the peer that was taken has its outcome.
     pub(crate) fn owes_nothing(&self) -> bool {
-        self.answering.running() == 0
+        self.running_calls.get() == 0
     }
 }
 

@@ -108,7 +108,7 @@ impl Txn<'_> {
                 self.effect(Effect::Cancel(Arc::clone(answer.cell())));
                 self.effect(Effect::Complete(Arc::clone(answer.cell()), Err(error.clone())));
             }
-            let left = answer.left_table(&machine.answering, &machine.budget);
+            let left = answer.left_table(&machine.running_calls, &machine.budget);
             self.effect(Effect::drop(left));
         }
         if let Phase::Dead(_) = self.order.phase {

@@ -48,8 +48,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
+use super::counted::Counted;
 use super::handoff::meetings::Lifted;
-use super::in_hand::InHand;
 use super::named::Hosted;
 use super::{Abort, Machine, Onward, Pause, Txn};
 use crate::cap::call::{CallCell, Interest, Queue};
@@ -267,7 +267,7 @@ impl Txn<'_> {
     }
 
     /// Notes the effect that delivers what the peer has sent.
-    fn deliver_inwards(&mut self, target: Route, delivery: Delivery, in_hand: Option<InHand>) {
+    fn deliver_inwards(&mut self, target: Route, delivery: Delivery, in_hand: Option<Counted>) {
         let effect = match (self.machine.border_for(&delivery), target, in_hand) {
             (Some(border), target, in_hand) => {
                 let machine = Arc::clone(self.machine);
@@ -394,7 +394,7 @@ impl Txn<'_> {
     }
 
     /// The next item, and what counts it as in hand while it is looked up and handed over.
-    fn next_held(&mut self) -> Option<(Item, Option<InHand>)> {
+    fn next_held(&mut self) -> Option<(Item, Option<Counted>)> {
         if !self.may_release() {
             self.order.held.phase = Phase::Still;
             return None;
@@ -440,41 +440,5 @@ impl Txn<'_> {
                 Some(Item::Lift(_)) | None => {}
             }
         }
-    }
-}
-
-// ---- What is in hand
-
-impl Machine {
-    /// Takes in hand again what was let go. It has to be looked up again afterwards.
-    ///
-    /// Must not be called under a lock.
-    // The method itself is for one lifetime only.
-    #[allow(clippy::redundant_closure_for_method_calls)]
-    pub(crate) fn takes_in_hand(self: &Arc<Self>) -> Option<InHand> {
-        self.neighbour.as_ref()?;
-        self.transact(|txn| txn.take_in_hand())
-    }
-}
-
-impl Txn<'_> {
-    /// Takes a delivery in hand; `None` if that makes no difference: Note [in hand].
-    fn take_in_hand(&mut self) -> Option<InHand> {
-        self.machine.neighbour.as_ref().map(|_| self.machine.in_hand.take())
-    }
-
-    /// The same, for a delivery that takes this route.
-    fn take_in_hand_for(&mut self, route: &Route) -> Option<InHand> {
-        self.machine.neighbour.as_ref()?;
-        let may_move = match route {
-            Route::Client(client) => client.shortened().is_promise(),
-            Route::Field(..) => true,
-        };
-        if may_move { self.take_in_hand() } else { None }
-    }
-
-    /// Whether something is about to be handed over.
-    pub(super) fn has_in_hand(&self) -> bool {
-        self.machine.in_hand.hold_something()
     }
 }

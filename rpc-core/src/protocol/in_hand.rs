@@ -32,33 +32,41 @@
 
 use std::sync::Arc;
 
-use crate::sync::atomic::{AtomicUsize, Ordering};
+use super::counted::Counted;
+use super::{Machine, Txn};
+use crate::cap::delivery::Route;
 
-/// How much of a connection is in hand.
-#[derive(Default)]
-pub(crate) struct Hands(Arc<AtomicUsize>);
-
-/// One delivery of the peer, from when it is looked up until it is handed over, and this is
-/// dropped.
-pub(crate) struct InHand(Arc<AtomicUsize>);
-
-impl Hands {
-    /// Takes a delivery in hand.
+impl Machine {
+    /// Takes in hand again what was let go. It has to be looked up again afterwards.
     ///
-    /// For use under the order lock.
-    pub(super) fn take(&self) -> InHand {
-        self.0.fetch_add(1, Ordering::SeqCst);
-        InHand(Arc::clone(&self.0))
-    }
-
-    /// Whether something is about to be handed over.
-    pub(super) fn hold_something(&self) -> bool {
-        self.0.load(Ordering::SeqCst) > 0
+    /// Must not be called under a lock.
+    // The method itself is for one lifetime only.
+    #[allow(clippy::redundant_closure_for_method_calls)]
+    pub(crate) fn takes_in_hand(self: &Arc<Self>) -> Option<Counted> {
+        self.neighbour.as_ref()?;
+        self.transact(|txn| txn.take_in_hand())
     }
 }
 
-impl Drop for InHand {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+impl Txn<'_> {
+    /// Takes a delivery in hand until what is returned is dropped; `None` if that makes no
+    /// difference: Note [in hand].
+    fn take_in_hand(&mut self) -> Option<Counted> {
+        self.machine.neighbour.as_ref().map(|_| self.machine.in_hand.one_more())
+    }
+
+    /// The same, for a delivery that takes this route.
+    pub(super) fn take_in_hand_for(&mut self, route: &Route) -> Option<Counted> {
+        self.machine.neighbour.as_ref()?;
+        let may_move = match route {
+            Route::Client(client) => client.shortened().is_promise(),
+            Route::Field(..) => true,
+        };
+        if may_move { self.take_in_hand() } else { None }
+    }
+
+    /// Whether something is about to be handed over.
+    pub(super) fn has_in_hand(&self) -> bool {
+        self.machine.in_hand.count() > 0
     }
 }

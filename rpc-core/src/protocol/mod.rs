@@ -22,6 +22,7 @@ mod answer;
 pub(crate) mod border;
 mod connection;
 pub(crate) mod costs;
+mod counted;
 mod descriptors;
 mod dest;
 mod draining;
@@ -32,7 +33,7 @@ pub(crate) mod handoff;
 mod held;
 pub(crate) mod idle;
 mod import;
-pub(crate) mod in_hand;
+mod in_hand;
 mod incoming;
 mod join;
 pub(crate) mod named;
@@ -53,13 +54,14 @@ use crate::log::tell;
 use crate::sync::atomic::AtomicBool;
 #[cfg(feature = "metrics")]
 use crate::sync::atomic::Ordering;
-use crate::sync::{Count, Mutex, MutexGuard, Tally};
+use crate::sync::{Count, Mutex, MutexGuard, Shared, Tally};
 use crossbeam_queue::SegQueue;
 use foldhash::fast::RandomState;
 
 pub(crate) use self::dest::Dest;
 
-use self::answer::{Answer, Counts, Debts};
+use self::answer::Answer;
+use self::counted::Counter;
 use self::embargo::Embargo;
 use self::export::Export;
 use self::handoff::Neighbour;
@@ -68,7 +70,6 @@ use self::handoff::meetings::Provided;
 use self::handoff::provide::Provide;
 use self::held::{Held, Load};
 use self::import::Import;
-use self::in_hand::Hands;
 use self::join::Gatherings;
 use self::named::Hosted;
 use self::pool::IdPool;
@@ -115,7 +116,7 @@ pub(crate) struct Machine {
     room: Arc<Room>,
     load: Load,
     /// The deliveries of the peer that are about to be handed over: Note [in hand].
-    in_hand: Hands,
+    in_hand: Counter,
     budget: Arc<Budget>,
     has_border: bool,
     /// Whether the border may delay the peer's calls.
@@ -129,13 +130,15 @@ pub(crate) struct Machine {
     /// The joins of the peer whose parts wait for each other.
     gatherings: Arc<Gatherings>,
     /// The Joins of the peer that have no answer yet.
-    joins: Debts,
+    joins: Counter,
     /// Present until the end of the connection. The lock is a leaf.
     border: Mutex<Option<Arc<dyn Border>>>,
     outbox: Arc<dyn Outbox>,
     /// Whether the phase is `Idle`, for threads that look without the lock.
     idle: AtomicBool,
-    answering: Counts,
+    /// The number of calls of the peer that have no outcome yet, changed under the order lock.
+    /// Threads wait until there are none.
+    running_calls: Shared,
     /// Those who are told when the tables are empty: Note [ending].
     endings: Endings,
     /// The number of messages of the peer that have arrived, changed under the order lock.
@@ -414,7 +417,7 @@ impl Machine {
             releases: SegQueue::new(),
             room,
             load: Load::new(u64::MAX),
-            in_hand: Hands::default(),
+            in_hand: Counter::default(),
             budget,
             has_border: border.is_some(),
             may_pause: border.as_ref().is_some_and(|border| border.pauses()),
@@ -422,11 +425,11 @@ impl Machine {
             refused_handoffs: AtomicBool::new(false),
             refused_joins: AtomicBool::new(false),
             gatherings: Arc::default(),
-            joins: Debts::default(),
+            joins: Counter::default(),
             border: Mutex::new(border),
             outbox,
             idle: AtomicBool::new(false),
-            answering: Counts::default(),
+            running_calls: Shared::default(),
             said: Tally::default(),
             endings: Endings::default(),
             heard: Tally::default(),

@@ -302,7 +302,7 @@ impl Txn<'_> {
     fn return_from_question(&mut self, id: AnswerId, question: QuestionId) {
         let machine = self.machine;
         machine.answers.with(id, |entry| {
-            entry.returned(&machine.answering, Vec::new(), None);
+            entry.returned(&machine.running_calls, Vec::new(), None);
             entry.cell().no_longer_counts();
         });
         self.send(wire::Message::Return(wire::Return {
@@ -454,7 +454,7 @@ impl Txn<'_> {
         let answered = machine.answers.remove_if(id, |entry| entry.serial == serial);
         // If the question is finished, or the connection has ended, no Return is wanted.
         let Some(entry) = answered else { return kept };
-        entry.answered(&machine.answering, &machine.budget);
+        entry.answered(&machine.running_calls, &machine.budget);
         let (frame, _) = results.into_parts();
         self.send_with_trailing(wire::Message::Return(wire::Return {
             answer: id.0,
@@ -529,7 +529,7 @@ impl Txn<'_> {
         match finish {
             FinishNeeded::Yes => {
                 let cell = machine.answers.with(id, |entry| {
-                    entry.returned(&machine.answering, exports, charge);
+                    entry.returned(&machine.running_calls, exports, charge);
                     Arc::clone(entry.cell())
                 });
                 if let Some(cell) = cell {
@@ -538,7 +538,7 @@ impl Txn<'_> {
             }
             FinishNeeded::No => {
                 if let Some(entry) = machine.answers.remove(id) {
-                    entry.answered(&machine.answering, &machine.budget);
+                    entry.answered(&machine.running_calls, &machine.budget);
                 }
             }
         }
@@ -577,7 +577,7 @@ impl Txn<'_> {
             Err(error) => (Err(error), None),
         };
         machine.answers.with(id, |entry| {
-            entry.returned(&machine.answering, Vec::new(), kept);
+            entry.returned(&machine.running_calls, Vec::new(), kept);
         });
         (true, outcome)
     }

@@ -10,9 +10,9 @@ use crate::sync::{Count, Level, Map, Mutex, Tally};
 ///
 /// Changes are made under the order lock; looking up, counting and dumping work without it.
 /// Where there is no such lock, `C` is [`Shared`](crate::sync::Shared); keys that only grow end up
-/// in the map there. Looking into an empty
-/// table takes no lock of its own, so that tables for what is rare cost little. No guard of such
-/// a lock outlives the method that took it: two of them on one thread could wait for each other.
+/// in the map there. Looking into an empty table takes no lock of its own, so that tables for what
+/// is rare cost little. No guard of such a lock outlives the method that took it: two of them on
+/// one thread could wait for each other.
 ///
 /// Both sides use the lowest ids first, so nearly all entries lie in a list, at the place of
 /// their key. A peer may choose other ids: what lies too far out for the list is in a map, and

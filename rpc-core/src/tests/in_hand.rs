@@ -5,8 +5,29 @@ use std::sync::Arc;
 
 use super::content;
 use super::handoffs::{ALICE, BOB, CAROL, DAVE, Town};
-use super::net::transmit;
+use super::net::{Call, transmit};
+use crate::cap::client::Client;
 use crate::cap::promise::promise;
+
+/// Calls the same object once more while Carol's way to its host is slow: the host gets the calls,
+/// which have these labels, in their order.
+fn assert_not_overtaken(
+    town: &mut Town,
+    early: &Call,
+    object: Client,
+    host: usize,
+    labels: [u64; 2],
+) {
+    let slow = town.end(CAROL, host);
+    town.settle_but(slow);
+    let late = town.net.call(&object, labels[1], &[]);
+    drop(object);
+    town.settle_but(slow);
+    town.net.settle();
+    assert_eq!(town.objects[host].seen(), labels);
+    early.ok();
+    late.ok();
+}
 
 /// Carol gives back to Alice what Alice has given to her, and a call of Alice's that comes for
 /// it is the first use of it.
@@ -25,16 +46,9 @@ fn a_call_in_hand_is_not_overtaken_when_what_it_is_for_goes_back_unused() {
         held.respond(Ok(content::results(1, &caps)));
     });
     town.net.deliver(to_carol, "call 1 on #0.0 (2)");
-    // Carol's way to Bob is slow.
-    town.settle_but(town.end(CAROL, BOB));
-    let late = town.net.call(&asked.pipelined(0), 3, &[]);
-    town.settle_but(town.end(CAROL, BOB));
-    town.net.settle();
-    assert_eq!(town.objects[BOB].seen(), [2, 3]);
-    early.ok();
-    late.ok();
+    assert_not_overtaken(&mut town, &early, asked.pipelined(0), BOB, [2, 3]);
     town.objects[CAROL].let_go();
-    drop((asked, early, late, carol));
+    drop((asked, early, carol));
     town.net.finish();
 }
 
@@ -57,16 +71,9 @@ fn a_call_in_hand_is_not_overtaken_when_its_promise_becomes_what_goes_back_unuse
     let early = town.net.call(&alices, 3, &[]);
     town.net.between(to_alice, move |_| fulfiller.fulfill(unused));
     town.net.deliver(to_carol, "call 0 on 1 (3)");
-    // Carol's way to Bob is slow.
-    town.settle_but(town.end(CAROL, BOB));
-    let late = town.net.call(&alices, 4, &[]);
-    town.settle_but(town.end(CAROL, BOB));
-    town.net.settle();
-    assert_eq!(town.objects[BOB].seen(), [3, 4]);
-    early.ok();
-    late.ok();
+    assert_not_overtaken(&mut town, &early, alices.clone(), BOB, [3, 4]);
     town.objects[CAROL].acknowledge();
-    drop((given, asked, alices, early, late, carol));
+    drop((given, asked, alices, early, carol));
     town.net.finish();
 }
 
@@ -97,15 +104,8 @@ fn a_call_in_hand_is_not_overtaken_when_its_promise_is_handed_off_and_resolves()
         resolved.into_iter().for_each(|message| at_carol.receive(transmit(message)));
     });
     town.net.deliver(to_carol, "call 1 on #0.0 (2)");
-    // Carol's way to Dave is slow.
-    town.settle_but(town.end(CAROL, DAVE));
-    let late = town.net.call(&asked.pipelined(0), 3, &[]);
-    town.settle_but(town.end(CAROL, DAVE));
-    town.net.settle();
-    assert_eq!(town.objects[DAVE].seen(), [2, 3]);
-    early.ok();
-    late.ok();
+    assert_not_overtaken(&mut town, &early, asked.pipelined(0), DAVE, [2, 3]);
     town.objects[CAROL].let_go();
-    drop((asked, early, late, carol, bob, promised));
+    drop((asked, early, carol, bob, promised));
     town.net.finish();
 }

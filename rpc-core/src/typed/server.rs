@@ -67,10 +67,13 @@ impl Ticket {
         }
     }
 
-    /// Changes the stage. `last` says that nobody asks for the object any more.
-    fn turn(&self, next: Stage, last: bool) -> Stage {
+    /// Changes the stage.
+    fn turn(self: &Rc<Self>, next: Stage) -> Stage {
         let mut stage = self.call.borrow_mut();
-        if !last && let Stage::Open(call) = &*stage {
+        // Parameters that outlive the method may ask for the object later.
+        if Rc::strong_count(self) > 1
+            && let Stage::Open(call) = &*stage
+        {
             self.this.get_or_init(|| call.this());
         }
         std::mem::replace(&mut stage, next)
@@ -134,7 +137,7 @@ pub fn run_streaming<P>(mut call: IncomingCall, method: impl FnOnce(Params<P>) -
     let content = Content::of(call.params_to_read());
     let ticket = Ticket::new(call);
     let outcome = method(Params { content, ticket: Rc::clone(&ticket) });
-    if let Stage::Open(call) = ticket.turn(Stage::Closed, Rc::strong_count(&ticket) == 1) {
+    if let Stage::Open(call) = ticket.turn(Stage::Closed) {
         call.respond_streaming(outcome);
     }
 }
@@ -149,7 +152,7 @@ enum AtEnd {
 
 fn answer<R>(ticket: &Rc<Ticket>, at_end: AtEnd, method: impl FnOnce(Results<R>) -> Result<()>) {
     let outcome = method(Results { ticket: Rc::clone(ticket), draft: None, results: PhantomData });
-    let stage = ticket.turn(Stage::Closed, Rc::strong_count(ticket) == 1);
+    let stage = ticket.turn(Stage::Closed);
     let respond = |call: IncomingCall, outcome| match at_end {
         AtEnd::Yes => call.respond_at_end(outcome),
         AtEnd::Perhaps => call.respond(outcome),
@@ -310,14 +313,14 @@ impl<R> Results<R> {
     /// call has been answered by then.
     pub fn defer(mut self) -> DeferredResults<R> {
         let filled = self.draft.take().map(Draft::into_parts);
-        let deferral = match self.ticket.turn(Stage::Closed, false) {
+        let deferral = match self.ticket.turn(Stage::Closed) {
             Stage::Open(call) => Arc::new(Deferral { call: Mutex::new(Some(call)) }),
             // There are no other results of this call. Either `run` has yet to answer
             // it, or it has already answered because these results outlived the method.
             Stage::Deferred(deferral) => deferral,
             Stage::Closed => Arc::new(Deferral { call: Mutex::new(None) }),
         };
-        self.ticket.turn(Stage::Deferred(Arc::clone(&deferral)), false);
+        self.ticket.turn(Stage::Deferred(Arc::clone(&deferral)));
         DeferredResults { deferral, filled, results: PhantomData }
     }
 
@@ -329,11 +332,11 @@ impl<R> Results<R> {
     /// order, and cancelling this call cancels the other one.
     pub fn tail_call<P>(mut self, request: Request<P, R>) {
         self.draft = None;
-        match self.ticket.turn(Stage::Closed, false) {
+        match self.ticket.turn(Stage::Closed) {
             Stage::Open(call) => request.send_as_tail_of(call),
             // The results were deferred before, or the call is answered: nothing is
             // left to answer.
-            other => drop(self.ticket.turn(other, false)),
+            other => drop(self.ticket.turn(other)),
         }
     }
 

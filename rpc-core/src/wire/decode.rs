@@ -31,7 +31,7 @@ pub(crate) fn decode_within(mut frame: Frame, most_named: usize) -> Result<Messa
     if let Some(shape) = frame.only_segment().and_then(plain::read) {
         // Nobody names the file descriptors that may have come with it.
         drop(frame.take_fds());
-        return Ok(shape.with_frame(|| frame));
+        return Ok(shape.with_frame(frame));
     }
     by_accessors(frame, most_named)
 }
@@ -39,13 +39,10 @@ pub(crate) fn decode_within(mut frame: Frame, most_named: usize) -> Result<Messa
 /// Reads a message of one segment that lies in a buffer; `None` if
 /// [`decode_within`](decode_within) has to read it from a frame.
 pub(crate) fn decode_segment(segment: &[u8]) -> Option<Message> {
-    let shape = plain::read(segment)?;
-    Some(match shape {
+    Some(match plain::read(segment)? {
+        // Nothing of the buffer is needed.
         Shape::Whole(message) => message,
-        shape => {
-            let frame = Frame::from_segment(segment)?;
-            shape.with_frame(|| frame)
-        }
+        shape => shape.with_frame(Frame::from_segment(segment)?),
     })
 }
 
@@ -60,7 +57,7 @@ pub(super) fn by_accessors(mut frame: Frame, most_named: usize) -> Result<Messag
         let reader = Reader::new(&frame, options);
         read(reader.get_root()?, Depth::Outer, &mut arrived, most_named)?
     };
-    Ok(shape.with_frame(|| frame))
+    Ok(shape.with_frame(frame))
 }
 
 /// Reads a message that may name any number of capabilities.
@@ -93,16 +90,16 @@ impl Shape {
         Shape::Whole(Message::Return(Return { answer, release_params, no_finish_needed, outcome }))
     }
 
-    pub(super) fn with_frame(self, frame: impl FnOnce() -> Frame) -> Message {
+    pub(super) fn with_frame(self, frame: Frame) -> Message {
         match self {
             Shape::Whole(message) => message,
             // There is no table of capabilities in such a message.
             Shape::Object(question) => {
-                Message::Bootstrap(Bootstrap { question, object: Some(Arc::new(frame())) })
+                Message::Bootstrap(Bootstrap { question, object: Some(Arc::new(frame)) })
             }
             Shape::Call(call) => {
                 let Call { question, target, interface, method, params, results_to, hint } = call;
-                let params = Content { frame: Some(Arc::new(frame())), caps: params };
+                let params = Content { frame: Some(Arc::new(frame)), caps: params };
                 Message::Call(Call {
                     question,
                     target,
@@ -114,10 +111,10 @@ impl Shape {
                 })
             }
             Shape::Results(answer, release_params, no_finish_needed, caps) => {
-                let outcome = ReturnKind::Results(Content { frame: Some(Arc::new(frame())), caps });
+                let outcome = ReturnKind::Results(Content { frame: Some(Arc::new(frame)), caps });
                 Message::Return(Return { answer, release_params, no_finish_needed, outcome })
             }
-            Shape::Unknown => Message::Unknown(Box::new(frame())),
+            Shape::Unknown => Message::Unknown(Box::new(frame)),
         }
     }
 }

@@ -427,7 +427,7 @@ impl CallCell {
             }
         };
         if let Phase::Asked(question) = &decided.before {
-            question.is_forgotten(forgotten);
+            question.forget(forgotten);
         }
         let plain = decided.hooks.is_empty() && decided.taken_from.is_none();
         let plain = plain && state.is_plain(&self.sink);

@@ -13,6 +13,7 @@ use crate::ids::AnswerId;
 use crate::protocol::answer::{self, Answer};
 use crate::protocol::named::Hosted;
 use crate::protocol::{Abort, Txn, costs};
+use crate::sync::Count;
 use crate::wire::message::Message as Frame;
 use crate::wire::{self, Hint, Target};
 
@@ -154,9 +155,9 @@ impl Txn<'_> {
             results_to,
             cost,
         };
-        machine.answering.begin();
+        machine.running_calls.add_one();
         if let Some(answer) = machine.answers.insert_new(id, answer) {
-            let left = answer.left_table(&machine.answering, &machine.budget);
+            let left = answer.left_table(&machine.running_calls, &machine.budget);
             self.effect(Effect::drop((left, cell)));
             return Err(asked_twice(id));
         }
@@ -269,7 +270,7 @@ impl Txn<'_> {
             (answer::State::Running, answer::Call::Taken(cell)) => Some(Arc::clone(cell)),
             _ => None,
         };
-        let left = entry.left_table(&self.machine.answering, &self.machine.budget);
+        let left = entry.left_table(&self.machine.running_calls, &self.machine.budget);
         self.effect(Effect::drop(left));
         result?;
         goes_on.map_or(Ok(()), |taken| self.remember_taken(&taken))

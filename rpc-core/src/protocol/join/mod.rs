@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 pub(crate) use self::gathering::Gatherings;
 
-use super::answer::Owed;
+use super::counted::Counted;
 use super::dest::Dest;
 use super::incoming::Refused;
 use super::named::{Hosted, Named};
@@ -136,7 +136,7 @@ impl Txn<'_> {
 
     /// # Errors
     /// Too many are under way, or the connection takes nothing new.
-    fn begin_join(&self) -> Result<Owed, Error> {
+    fn begin_join(&self) -> Result<Counted, Error> {
         if let Some(refusal) = self.refusal() {
             return Err(refusal);
         }

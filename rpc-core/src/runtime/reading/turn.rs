@@ -158,9 +158,7 @@ impl Reading {
             self.standby_is(Standing::arm);
         }
     }
-}
 
-impl Reading {
     /// Looks whether the turn was left and nobody has had it since the last look. Returns whether
     /// it is still left.
     fn look_at_left_turn(&self) -> bool {
