@@ -123,7 +123,8 @@ mutant(
     "finished-before-it-is-published",
     "../cap/call/cancelling.rs",
     "a call is cancelled by the Finish that answers its Return",
-    "if matches!(state.phase, <<<Phase::Completing(_) |>>> Phase::Done(_))",
+    "if <<<matches!(state.phase, Phase::Completing(_) | Phase::Done(_))>>> { return; } state.demand",
+    "matches!(state.phase, Phase::Done(_))",
 )
 mutant(
     "embargo-lifted-to-the-short-path",
@@ -792,8 +793,8 @@ mutant(
     "answered-calls-are-owed",
     "answer.rs",
     "a vat that is about to end waits for calls that it has answered",
-    "<<<counts.running.take_one();>>>",
-    "let _ = counts;",
+    "<<<running.take_one();>>>",
+    "let _ = running;",
 )
 mutant(
     "drained-takes-guests",

@@ -8,6 +8,7 @@ each mutant one after the other until one fails:
 
     testing/mutants/run.py             prints a table, and fails if a mutant survives
     testing/mutants/run.py --check     only whether each mutant still has its place (no build)
+    testing/mutants/run.py --compile   the same, and whether the copy with all of them compiles
     testing/mutants/run.py NAME...     these mutants only
     testing/mutants/run.py --checks walk      some of the checks: tests, walk, models
     testing/mutants/run.py --every     every check for each mutant, whether it is noticed or not
@@ -154,6 +155,13 @@ def plant(mutants, libraries, check_only):
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(content)
             copy.chmod(source.stat().st_mode)
+
+
+def compile_all(packages):
+    """Compiles the code that has mutants, also as it is in models."""
+    for package in packages:
+        build(package, "--lib", command=("check",))
+    build("capnp-threads-core", "--lib", flags="--cfg rpc_model", target="model", command=("check",))
 
 
 def build(package, *options, flags="", target="target", command=("test", "--no-run")):
@@ -385,6 +393,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*")
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--checks", default="tests,walk,models")
     parser.add_argument("--every", action="store_true", help="run every check for each mutant")
     parser.add_argument("--write", action="store_true", help="write the table into the docs")
@@ -396,7 +405,9 @@ def main():
 
     everything = MUTANTS + [mutant for mutant, _ in EQUIVALENT]
     plant(everything, ["rpc-core/src/lib.rs"], options.check)
-    if options.check:
+    if options.compile:
+        compile_all(["capnp-threads-core"])
+    if options.check or options.compile:
         print(f"{len(MUTANTS)} mutants have their places, and {len(EQUIVALENT)} that are none")
         return
     unknown = set(options.names) - {m.name for m in everything}

@@ -5,6 +5,7 @@ program `capnp-threads`.
 
     testing/mutants/surroundings.py            everything; fails if a mutant survives
     testing/mutants/surroundings.py --check    only whether each mutant still has its place
+    testing/mutants/surroundings.py --compile  the same, and whether they compile
     testing/mutants/surroundings.py NAME...    these mutants, or those of a feature, only
     testing/mutants/surroundings.py --write    notes in surroundings.md what was found, and when
     testing/mutants/surroundings.py --last 50  the last ones of this file only
@@ -1482,6 +1483,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*")
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--limit", type=int, default=180, help="seconds that a check may take")
     parser.add_argument("--hang", type=int, default=30, help="seconds that one test may take")
     parser.add_argument("--jobs", type=int, default=2, help="mutants at a time")
@@ -1493,7 +1495,9 @@ def main():
 
     everything = MUTANTS + [mutant for mutant, _ in EQUIVALENT]
     run.plant(everything, LIBRARIES, options.check)
-    if options.check:
+    if options.compile:
+        run.compile_all(["capnp-threads-core", "capnp-threads", "capnp-threads-cli"])
+    if options.check or options.compile:
         print(f"{len(MUTANTS)} mutants have their places, and {len(EQUIVALENT)} that are none")
         return
     chosen = [m for m in MUTANTS if not options.names or m.name in options.names or m.feature in options.names]

@@ -204,13 +204,12 @@ fn connection_over(
         thread::spawn(move || sending.run(&machine))
     });
     let sender = Arc::clone(&sending);
-    let fills = line.fills.then(|| {
-        let (sending, machine) = (Arc::clone(&sending), Arc::clone(&machine));
-        thread::spawn(move || {
-            sending.push(wire::Message::Release(wire::Release { id: 0, count: 1 }));
-            sending.wake(&machine);
-        })
-    });
+    let (own_sending, own_machine) = (Arc::clone(&sending), Arc::clone(&machine));
+    let fill = move || {
+        own_sending.push(wire::Message::Release(wire::Release { id: 0, count: 1 }));
+        own_sending.wake(&own_machine);
+    };
+    let fills = line.fills.then(|| thread::spawn(fill.clone()));
     let attendants = match stands {
         Stands::ReceiveThread => None,
         Stands::Attendants => Some(attendants()),
@@ -247,9 +246,13 @@ fn connection_over(
         })
         .collect();
     guests.into_iter().for_each(|guest| guest.join().unwrap());
+    fills.into_iter().for_each(|fills| {
+        fills.join().unwrap();
+        // The last guest may have left the turn, and nobody else claims it.
+        fill();
+    });
     asked.add(None);
     peer.join().unwrap();
-    fills.into_iter().for_each(|fills| fills.join().unwrap());
     match (receive, attendants) {
         (Some(receive), _) => {
             receive.join().unwrap();
