@@ -35,7 +35,7 @@ use crate::log::tell;
 use crate::memory::GiveBack;
 use crate::panics;
 use crate::protocol::Machine;
-use crate::sync::Mutex;
+use crate::sync::{Level, Mutex};
 use crate::transport::{MessageWriter, TransportControl, TransportError};
 use crate::wire;
 use crate::wire::message::Message as Frame;
@@ -72,6 +72,8 @@ pub(super) struct Sending {
     done: Event,
     /// Present if threads may leave what they queue.
     leaving: OnceLock<Leaving>,
+    /// The bytes that were written. Set by whoever has the turn; wraps around.
+    written: Level,
 }
 
 /// What a thread needs that leaves messages (Note [left to write]).
@@ -156,6 +158,7 @@ impl Sending {
             failure: Mutex::new(None),
             done: Event::default(),
             leaving: OnceLock::new(),
+            written: Level::new(0),
         }
     }
 
@@ -209,6 +212,16 @@ impl Sending {
         self.leaving.get().is_some() && self.queue.leave_watched()
     }
 
+    /// The bytes that were written so far, by estimate. It wraps around.
+    pub(super) fn written(&self) -> usize {
+        self.written.get()
+    }
+
+    /// Notes that so many more were written. For whoever has the turn.
+    fn note_written(&self, bytes: usize) {
+        self.written.set(self.written.get().wrapping_add(bytes));
+    }
+
     /// Declares that nothing more will be pushed. Does not wait.
     pub(super) fn end(&self) {
         self.queue.push(Outgoing::End);
@@ -253,6 +266,7 @@ impl Sending {
             writing.try_write()
         });
         let Some(bytes) = bytes.flatten() else { return turn.hand_over() };
+        self.note_written(bytes);
         // What was queued in the meantime comes from threads that are busy.
         drop(turn.finish());
         room.sent(bytes);
@@ -319,7 +333,9 @@ impl Sending {
                 if let Err(error) = writing.write(next) {
                     self.fail(&error);
                 }
-                machine.room().sent(writing.written());
+                let bytes = writing.written();
+                self.note_written(bytes);
+                machine.room().sent(bytes);
                 if next == Next::End {
                     return true;
                 }

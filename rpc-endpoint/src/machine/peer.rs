@@ -386,7 +386,7 @@ fn is_restarted(terms: DialectTerms, live: &Live) -> bool {
     live.dialect == Dialect::Multiplexed && terms.stamp.incarnation != live.stamp.incarnation
 }
 
-#[cfg(any(test, fuzzing))]
+#[cfg(test)]
 impl Peer {
     /// Whether a dial of the peer waits for how ours ends.
     pub(crate) fn has_waiting_dial(&self) -> bool {

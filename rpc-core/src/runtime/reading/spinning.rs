@@ -29,7 +29,8 @@
 //!
 //! A thread with this habit also leaves the turn (Note [left to read]), and rests from that in
 //! the same way where nobody has taken the turn again in time: half as long as a thread spins,
-//! and a tenth of that for each message that was read last, with which it may be busy now.
+//! a tenth of that for each message that was read last, with which it may be busy now, and
+//! a microsecond for each KiB that was written meanwhile, as by a thread that streams.
 
 use std::time::Duration;
 
@@ -50,6 +51,9 @@ const LONGEST_REST_FROM_LEAVING: u32 = 256;
 /// The longest time for which a thread spins.
 const LONGEST: Duration = Duration::from_millis(10);
 
+/// For how long a turn may be left for each KiB that is written meanwhile.
+const FOR_A_KIB: Duration = Duration::from_micros(1);
+
 /// Number of times in a row in which something could be read, and no message came of it, that
 /// are in vain: whoever sends bytes one by one does not keep a processor busy.
 const FRAGMENTS: u32 = 16;
@@ -69,8 +73,16 @@ struct State {
     leaving: Rests,
     /// Number of times in a row in which a thread that spun has read no whole message.
     fragments: u32,
-    /// The time since the turn was left, if it is, and for how long it may be.
-    left: Option<(Stopwatch, Duration)>,
+    left: Option<Left>,
+}
+
+/// What is known of a turn that was left.
+struct Left {
+    watch: Stopwatch,
+    /// For how long it may be left, if nothing is written meanwhile.
+    most: Duration,
+    /// How much had been written on the connection, in bytes. It wraps around.
+    written: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,23 +127,25 @@ impl Spinning {
         Spinning { most, state: Mutex::new(State::new(habit)) }
     }
 
-    /// Notes that the thread leaves the turn, having read so many messages. Returns whether it
-    /// may.
-    pub(super) fn leaves(&self, messages: u32) -> bool {
+    /// Notes that the thread leaves the turn, having read so many messages, when so many bytes
+    /// were written on the connection. Returns whether it may.
+    pub(super) fn leaves(&self, messages: u32, written: usize) -> bool {
         let mut state = self.state.lock();
         let may = !self.most.is_zero() && state.may_leave();
         if may {
             let most = self.most / 2 + (self.most / 20).saturating_mul(messages);
-            state.left = Some((Stopwatch::start(), most));
+            state.left = Some(Left { watch: Stopwatch::start(), most, written });
         }
         may
     }
 
-    /// Notes that somebody has the turn that was left.
-    pub(super) fn came_back(&self) {
+    /// Notes that somebody has the turn that was left, now that so many bytes were written.
+    pub(super) fn came_back(&self, written: usize) {
         let mut state = self.state.lock();
-        if let Some((watch, most)) = state.left.take() {
-            state.leaving.note(!watch.has_passed(most));
+        if let Some(left) = state.left.take() {
+            let kib = written.wrapping_sub(left.written) / 1024;
+            let most = left.most + FOR_A_KIB.saturating_mul(u32::try_from(kib).unwrap_or(u32::MAX));
+            state.leaving.note(!left.watch.has_passed(most));
         }
     }
 
@@ -333,36 +347,51 @@ mod tests {
 
     #[test]
     fn a_thread_that_sleeps_does_not_leave_the_turn() {
-        let may = |habit| Spinning { most: LONG, state: Mutex::new(State::new(habit)) }.leaves(0);
+        let may =
+            |habit| Spinning { most: LONG, state: Mutex::new(State::new(habit)) }.leaves(0, 0);
         assert!(may(Habit::Spins) && !may(Habit::Sleeps { short: 3 }));
-        assert!(!Spinning { most: NEVER, state: Mutex::new(spins()) }.leaves(0));
+        assert!(!Spinning { most: NEVER, state: Mutex::new(spins()) }.leaves(0, 0));
     }
 
     #[test]
     fn who_comes_back_late_leaves_the_turn_less_often() {
         let spinning = Spinning { most: LONG, state: Mutex::new(spins()) };
-        assert!(spinning.leaves(0));
-        spinning.came_back();
-        assert!(spinning.leaves(0));
-        spinning.state.lock().left.as_mut().into_iter().for_each(|left| left.1 = NEVER);
-        spinning.came_back();
-        assert!((0..FIRST_REST).all(|_| !spinning.leaves(0)));
-        assert!(spinning.leaves(1));
+        assert!(spinning.leaves(0, 0));
+        spinning.came_back(0);
+        assert!(spinning.leaves(0, 0));
+        spinning.state.lock().left.as_mut().into_iter().for_each(|left| left.most = NEVER);
+        spinning.came_back(0);
+        assert!((0..FIRST_REST).all(|_| !spinning.leaves(0, 0)));
+        assert!(spinning.leaves(1, 0));
         let left = spinning.state.lock().left.take();
-        assert!(left.is_some_and(|left| left.1 == LONG / 2 + LONG / 20));
+        assert!(left.is_some_and(|left| left.most == LONG / 2 + LONG / 20));
         // Nothing is noted of a turn that was not left.
-        spinning.came_back();
-        assert!(spinning.leaves(0));
+        spinning.came_back(0);
+        assert!(spinning.leaves(0, 0));
+    }
+
+    #[test]
+    fn who_has_written_much_meanwhile_does_not_come_back_late() {
+        let spinning = Spinning { most: LONG, state: Mutex::new(spins()) };
+        let is_late = |written: usize, later: usize| {
+            assert!(spinning.leaves(0, written));
+            spinning.state.lock().left.as_mut().into_iter().for_each(|left| left.most = NEVER);
+            spinning.came_back(written.wrapping_add(later));
+            std::mem::take(&mut spinning.state.lock().leaving.left) > 0
+        };
+        // Four million seconds, in four million KiB.
+        assert!(!is_late(7, usize::MAX / 2) && !is_late(usize::MAX, usize::MAX / 2));
+        assert!(is_late(7, 0) && is_late(7, 1023));
     }
 
     #[test]
     fn a_turn_that_others_had_to_see_to_was_left_in_vain() {
         let spinning = Spinning { most: LONG, state: Mutex::new(spins()) };
-        assert!(spinning.leaves(1));
+        assert!(spinning.leaves(1, 0));
         spinning.left_in_vain();
-        assert!((0..FIRST_REST).all(|_| !spinning.leaves(1)));
+        assert!((0..FIRST_REST).all(|_| !spinning.leaves(1, 0)));
         spinning.left_in_vain();
-        assert!(spinning.leaves(1), "nothing was left");
+        assert!(spinning.leaves(1, 0), "nothing was left");
     }
 
     #[test]
@@ -370,7 +399,7 @@ mod tests {
         let spinning = Spinning::new(Duration::MAX);
         assert_eq!(spinning.most, LONGEST);
         spinning.state.lock().habit = Habit::Spins;
-        assert!(spinning.leaves(u32::MAX));
+        assert!(spinning.leaves(u32::MAX, 0));
         let soon = Deadline::after(Duration::from_millis(1));
         let spinning = Spinning { most: LONG, state: Mutex::new(spins()) };
         for _ in 0..2 {

@@ -127,7 +127,7 @@ impl Reading {
         let claimed = self.owner.state.fetch_update(Ordering::SeqCst, Ordering::SeqCst, taken);
         let before = claimed.ok()?;
         if before == LEFT {
-            self.spinning.came_back();
+            self.spinning.came_back(self.sending.written());
         }
         Some((self.kept_turn(), before))
     }
@@ -196,7 +196,7 @@ impl Turn<'_> {
             && *stands_by == StandsBy::OwnThread
             && !self.reading.is_busy()
             && !owner.is_wanted();
-        if !may || !spinning.leaves(self.messages) {
+        if !may || !spinning.leaves(self.messages, sending.written()) {
             return;
         }
         self.next = Next::Kept;
