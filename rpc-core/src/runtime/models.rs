@@ -6,7 +6,6 @@ mod attendants;
 mod both;
 mod reading;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -36,12 +35,10 @@ fn whoever_has_the_turn_takes_every_item_in_order_and_once() {
     const ITEMS: usize = 3;
     const PRODUCERS: usize = 2;
     type Seen = std::sync::Mutex<[usize; PRODUCERS]>;
-    fn consume(mut turn: Turn<'_, (usize, usize)>, seen: &Seen, consuming: &Mutex<()>) {
-        let mut taken = VecDeque::new();
+    fn consume(mut turn: Turn<'_, (usize, usize), ()>, seen: &Seen, consuming: &Mutex<()>) {
         loop {
-            turn.take(&mut taken);
             let alone = consuming.try_lock().expect("only one has the turn");
-            for (producer, item) in taken.drain(..) {
+            for (producer, item) in turn.taken.drain(..) {
                 let mut seen = seen.lock().unwrap();
                 assert_eq!(item, seen[producer]);
                 seen[producer] += 1;
@@ -54,7 +51,7 @@ fn whoever_has_the_turn_takes_every_item_in_order_and_once() {
         }
     }
     explore(|| {
-        let shared = Arc::new((TurnQueue::new(), Seen::default(), Mutex::new(())));
+        let shared = Arc::new((TurnQueue::new(()), Seen::default(), Mutex::new(())));
         let own = Arc::clone(&shared);
         let resident = thread::spawn(move || {
             let (queue, seen, consuming) = &*own;
@@ -103,13 +100,11 @@ fn whoever_has_the_turn_takes_every_item_in_order_and_once() {
 fn the_resident_takes_what_is_handed_over_or_left() {
     for leaves in [false, true] {
         explore_all(move || {
-            let queue = Arc::new(TurnQueue::new());
+            let queue = Arc::new(TurnQueue::new(()));
             let own = Arc::clone(&queue);
             let resident = thread::spawn(move || {
-                let turn = own.wait();
-                let mut taken = VecDeque::new();
-                turn.take(&mut taken);
-                assert_eq!(taken, [0]);
+                let mut turn = own.wait();
+                assert_eq!(std::mem::take(&mut turn.taken), [0]);
                 assert!(turn.finish().is_ok());
             });
             queue.push(0);

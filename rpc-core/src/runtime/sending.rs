@@ -61,9 +61,7 @@ const LITTLE: usize = 8;
 const LARGE: usize = 16 << 10;
 
 pub(super) struct Sending {
-    queue: TurnQueue<Outgoing>,
-    /// Absent while a thread has the turn and works with this without a lock.
-    writing: Mutex<Option<Box<Writing>>>,
+    queue: TurnQueue<Outgoing, Box<Writing>>,
     /// Present until the connection has ended.
     control: Mutex<Option<Arc<dyn TransportControl>>>,
     /// The error that ended writing, if one did.
@@ -75,6 +73,9 @@ pub(super) struct Sending {
     /// The bytes that were written. Set by whoever has the turn; wraps around.
     written: Level,
 }
+
+/// The right to write.
+type WriteTurn<'q> = Turn<'q, Outgoing, Box<Writing>>;
 
 /// What a thread needs that leaves messages (Note [left to write]).
 struct Leaving {
@@ -93,8 +94,6 @@ enum Outgoing {
 struct Writing {
     writer: Box<dyn MessageWriter>,
     exceptions: ExceptionEncoder,
-    /// What was taken from the queue.
-    taken: VecDeque<Outgoing>,
     /// Encoded messages. A message that is half written is with the writer.
     batch: Vec<Frame>,
     /// The size for which the batch was counted, including what the writer has of it.
@@ -143,7 +142,6 @@ impl Sending {
         let writing = Writing {
             writer,
             exceptions,
-            taken: VecDeque::new(),
             batch: Vec::new(),
             bytes: 0,
             next: Next::Messages,
@@ -152,8 +150,7 @@ impl Sending {
             panicked: Panicked::No,
         };
         Sending {
-            queue: TurnQueue::new(),
-            writing: Mutex::new(Some(Box::new(writing))),
+            queue: TurnQueue::new(Box::new(writing)),
             control: Mutex::new(Some(control)),
             failure: Mutex::new(None),
             done: Event::default(),
@@ -233,10 +230,9 @@ impl Sending {
     /// Lets go of the transport and of what is queued, when no thread writes any more. A
     /// reference to the connection may outlive it for long.
     pub(super) fn close(&self) {
-        let left = self.queue.clear();
-        let writing = self.writing.lock().take();
+        let left = self.queue.close();
         let control = self.control.lock().take();
-        let _ = panics::caught("the drop of a transport", || drop((left, writing, control)));
+        let _ = panics::caught("the drop of a transport", || drop((left, control)));
     }
 
     /// The event that everything was written, or that the rest cannot be.
@@ -259,16 +255,20 @@ impl Sending {
         std::ptr::from_ref(self) as usize
     }
 
-    fn write_in_place(&self, turn: Turn<'_, Outgoing>, room: &Room) {
-        let bytes = self.with_writing(|writing| {
-            turn.take(&mut writing.taken);
-            writing.collect();
+    fn write_in_place(&self, mut turn: WriteTurn<'_>, room: &Room) {
+        let Turn { taken, consumer, .. } = &mut turn;
+        let bytes = consumer.as_mut().and_then(|writing| {
+            writing.collect(taken);
             writing.try_write()
         });
-        let Some(bytes) = bytes.flatten() else { return turn.hand_over() };
+        let Some(bytes) = bytes else { return turn.hand_over() };
         self.note_written(bytes);
-        // What was queued in the meantime comes from threads that are busy.
-        drop(turn.finish());
+        if taken.is_empty() {
+            // What was queued in the meantime comes from threads that are busy.
+            drop(turn.finish());
+        } else {
+            turn.hand_over();
+        }
         room.sent(bytes);
     }
 
@@ -307,9 +307,9 @@ impl Sending {
     }
 
     /// Writes what waits, until nothing does. Returns whether nothing will follow.
-    fn write_from<'q>(&'q self, mut turn: Turn<'q, Outgoing>, machine: &Arc<Machine>) -> bool {
+    fn write_from<'q>(&'q self, mut turn: WriteTurn<'q>, machine: &Arc<Machine>) -> bool {
         loop {
-            let over = self.write(&turn, machine);
+            let over = self.write(&mut turn, machine);
             match turn.finish() {
                 Err(more) if !over => turn = more,
                 _ => return over,
@@ -317,47 +317,24 @@ impl Sending {
         }
     }
 
-    /// Writes what waits. Returns whether nothing will follow.
-    fn write(&self, turn: &Turn<'_, Outgoing>, machine: &Arc<Machine>) -> bool {
-        self.with_writing(|writing| {
-            loop {
-                if writing.taken.is_empty() {
-                    turn.take(&mut writing.taken);
-                }
-                writing.collect();
-                if let Some(error) = writing.unencodable.take() {
-                    // Content is checked before it is queued.
-                    machine.abort(error.with_internal("encoding failed"));
-                }
-                let next = std::mem::take(&mut writing.next);
-                if let Err(error) = writing.write(next) {
-                    self.fail(&error);
-                }
-                let bytes = writing.written();
-                self.note_written(bytes);
-                machine.room().sent(bytes);
-                if next == Next::End {
-                    return true;
-                }
-                if writing.taken.is_empty() {
-                    return false;
-                }
-            }
-        })
-        .unwrap_or(true)
-    }
-
-    /// Only for the thread that has the turn. `None` when the connection has ended.
-    fn with_writing<R>(&self, work: impl FnOnce(&mut Writing) -> R) -> Option<R> {
-        /// Puts the state back, even after a panic.
-        struct Borrowed<'a>(&'a Mutex<Option<Box<Writing>>>, Option<Box<Writing>>);
-        impl Drop for Borrowed<'_> {
-            fn drop(&mut self) {
-                *self.0.lock() = self.1.take();
-            }
+    /// Writes a batch of what waits. Returns whether nothing will follow.
+    fn write(&self, turn: &mut WriteTurn<'_>, machine: &Arc<Machine>) -> bool {
+        let Turn { taken, consumer, .. } = turn;
+        // The connection has ended.
+        let Some(writing) = consumer else { return true };
+        writing.collect(taken);
+        if let Some(error) = writing.unencodable.take() {
+            // Content is checked before it is queued.
+            machine.abort(error.with_internal("encoding failed"));
         }
-        let mut borrowed = Borrowed(&self.writing, self.writing.lock().take());
-        borrowed.1.as_mut().map(|writing| work(writing))
+        let next = std::mem::take(&mut writing.next);
+        if let Err(error) = writing.write(next) {
+            self.fail(&error);
+        }
+        let bytes = writing.written();
+        self.note_written(bytes);
+        machine.room().sent(bytes);
+        next == Next::End
     }
 
     /// Records that the stream is broken in this direction. The connection is not ended
@@ -399,10 +376,10 @@ impl Leavings for Sending {
 
 impl Writing {
     /// Encodes as much of what was taken as fits into one batch.
-    fn collect(&mut self) {
+    fn collect(&mut self, taken: &mut VecDeque<Outgoing>) {
         while self.next == Next::Messages
             && self.batch.len() < MAX_BATCH
-            && let Some(outgoing) = self.taken.pop_front()
+            && let Some(outgoing) = taken.pop_front()
         {
             let mut message = match outgoing {
                 Outgoing::Message(message) => message,
@@ -425,8 +402,8 @@ impl Writing {
         }
     }
 
-    /// Writes what can be written without waiting. Returns how much that was if nothing
-    /// is left to be written.
+    /// Writes what can be written of the batch without waiting. Returns how much that was if
+    /// nothing is left of it.
     fn try_write(&mut self) -> Option<usize> {
         if self.integrity == Integrity::Broken
             || self.next != Next::Messages
@@ -436,7 +413,7 @@ impl Writing {
         }
         let Writing { writer, batch, .. } = self;
         match panics::caught("a transport's writer", || writer.try_write(batch)) {
-            Ok(Ok(true)) if self.taken.is_empty() => Some(self.written()),
+            Ok(Ok(true)) => Some(self.written()),
             // An error will come up again when the send thread writes.
             Ok(_) => None,
             Err(_) => {
@@ -484,7 +461,6 @@ impl Writing {
     fn written(&mut self) -> usize {
         self.batch.clear();
         self.batch.give_back(KEPT);
-        self.taken.give_back(KEPT);
         std::mem::take(&mut self.bytes)
     }
 }

@@ -18,7 +18,9 @@
 //!                 └──left, and found by the resident that watches──► Taken
 //! ```
 //!
-//! Only the thread that has the turn takes items out, so their order is kept. The state
+//! Only the thread that has the turn takes items out, so their order is kept. With the turn it
+//! gets the items that wait, and what is needed to consume them, which nobody else has meanwhile:
+//! so consuming, which may wait, is done without a lock. The state
 //! *Due* exists because an item may be pushed under a lock of the caller, as the
 //! messages of the outbox are pushed under the order lock: waking a thread there would
 //! be a system call under that lock. So a thread that has pushed calls
@@ -50,8 +52,7 @@ use std::time::Duration;
 use super::attendants::Summons;
 use crate::deadline::Deadline;
 use crate::memory::GiveBack;
-use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::{Level, Mutex};
+use crate::sync::{Flag, Level, Mutex};
 use crate::work::waiting::{self, Called, Waiters};
 
 /// Maximum memory that an empty queue keeps, in items.
@@ -64,11 +65,11 @@ const FIRST_INTERVAL: Duration = Duration::from_micros(125);
 /// left waits for longer than two of these, but for the time until the resident runs.
 const LONGEST_INTERVAL: Duration = Duration::from_micros(500);
 
-/// A queue of many producers.
-pub(super) struct TurnQueue<T> {
-    state: Mutex<State<T>>,
+/// A queue of many producers, and what consumes it.
+pub(super) struct TurnQueue<T, C> {
+    state: Mutex<State<T, C>>,
     /// Whether the turn is due. Changed under the lock only.
-    due: AtomicBool,
+    due: Flag,
     /// The number of items that wait for a turn that is due, while the resident watches for this
     /// interval and the next; otherwise the greatest number. Changed under the lock only.
     at_ease: Level,
@@ -87,8 +88,13 @@ pub(super) trait Watched: Send + Sync {
     fn see_to_it(&self);
 }
 
-struct State<T> {
+struct State<T, C> {
     waiting: VecDeque<T>,
+    /// What was taken out before those and has not been consumed; mostly nothing, kept for its
+    /// memory.
+    taken: VecDeque<T>,
+    /// Absent while a thread has the turn, and once this is closed.
+    consumer: Option<C>,
     owner: Owner,
     /// The number of times that the turn was claimed.
     claims: u64,
@@ -124,21 +130,29 @@ enum Watch {
     Again,
 }
 
-/// The right to consume. Dropping it hands the turn to the resident.
-pub(super) struct Turn<'q, T>(&'q TurnQueue<T>);
+/// The right to consume. Dropping it hands the turn, and what is left to do, to the resident.
+pub(super) struct Turn<'q, T, C> {
+    queue: &'q TurnQueue<T, C>,
+    /// What was taken out of the queue, in order.
+    pub(super) taken: VecDeque<T>,
+    /// `None` once the queue is closed.
+    pub(super) consumer: Option<C>,
+}
 
-impl<T> TurnQueue<T> {
-    pub(super) fn new() -> Self {
+impl<T, C> TurnQueue<T, C> {
+    pub(super) fn new(consumer: C) -> Self {
         TurnQueue {
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
+                taken: VecDeque::new(),
+                consumer: Some(consumer),
                 owner: Owner::Free,
                 claims: 0,
                 resident: Waiters::default(),
                 whereabouts: Whereabouts::Away,
                 watch: Watch::No,
             }),
-            due: AtomicBool::new(false),
+            due: Flag::default(),
             at_ease: Level::new(usize::MAX),
             summons: OnceLock::new(),
             watched: OnceLock::new(),
@@ -191,7 +205,7 @@ impl<T> TurnQueue<T> {
         state.waiting.push_back(item);
         if state.owner == Owner::Free {
             state.owner = Owner::Due;
-            self.due.store(true, Ordering::SeqCst);
+            self.due.set(true);
         }
         let at_ease = state.owner == Owner::Due && state.watch == Watch::Again;
         self.at_ease.set(if at_ease { state.waiting.len() } else { usize::MAX });
@@ -199,11 +213,11 @@ impl<T> TurnQueue<T> {
 
     /// Whether the turn is due.
     pub(super) fn is_due(&self) -> bool {
-        self.due.load(Ordering::SeqCst)
+        self.due.get()
     }
 
     /// Takes the turn if it is due. Does not wait.
-    pub(super) fn claim(&self) -> Option<Turn<'_, T>> {
+    pub(super) fn claim(&self) -> Option<Turn<'_, T, C>> {
         if !self.is_due() {
             return None;
         }
@@ -212,13 +226,13 @@ impl<T> TurnQueue<T> {
             return None;
         }
         self.take_due(&mut state);
-        Some(Turn(self))
+        Some(self.turn(&mut state))
     }
 
     /// Takes the turn if it is due and so many items wait; leaves it if fewer do. The caller
     /// has to [`claim`](Self::claim) it when it is about to wait. Not for a queue whose
     /// resident attendants are. Does not wait.
-    pub(super) fn claim_or_leave(&self, much: usize) -> Option<Turn<'_, T>> {
+    pub(super) fn claim_or_leave(&self, much: usize) -> Option<Turn<'_, T, C>> {
         // The resident sees to it, and watches as long as if this thread had left the turn.
         if !self.is_due() || self.at_ease.get() < much {
             return None;
@@ -230,7 +244,7 @@ impl<T> TurnQueue<T> {
             }
             if state.waiting.len() >= much {
                 self.take_due(&mut state);
-                return Some(Turn(self));
+                return Some(self.turn(&mut state));
             }
             state.leave()
         };
@@ -238,19 +252,28 @@ impl<T> TurnQueue<T> {
         None
     }
 
-    fn take_due(&self, state: &mut State<T>) {
+    fn take_due(&self, state: &mut State<T, C>) {
         state.owner = Owner::Taken;
         state.claims += 1;
-        self.due.store(false, Ordering::SeqCst);
+        self.due.set(false);
     }
 
-    /// Takes out what nobody is going to consume.
-    pub(super) fn clear(&self) -> VecDeque<T> {
-        std::mem::take(&mut self.state.lock().waiting)
+    /// The turn that this thread has taken, with what waits.
+    fn turn(&self, state: &mut State<T, C>) -> Turn<'_, T, C> {
+        let mut taken = std::mem::take(&mut state.taken);
+        state.take(&mut taken);
+        Turn { queue: self, taken, consumer: state.consumer.take() }
+    }
+
+    /// Takes out what nobody is going to consume, and the consumer.
+    pub(super) fn close(&self) -> (VecDeque<T>, VecDeque<T>, Option<C>) {
+        let mut state = self.state.lock();
+        let State { waiting, taken, consumer, .. } = &mut *state;
+        (std::mem::take(taken), std::mem::take(waiting), consumer.take())
     }
 
     /// Waits until the resident has the turn.
-    pub(super) fn wait(&self) -> Turn<'_, T> {
+    pub(super) fn wait(&self) -> Turn<'_, T, C> {
         let mut watching = Watching::No;
         loop {
             let found = waiting::park(
@@ -267,11 +290,14 @@ impl<T> TurnQueue<T> {
                         return watching.begins(state).then_some(Found::Watch);
                     }
                     state.whereabouts = Whereabouts::Away;
-                    Some(Found::Turn)
+                    Some(Found::Turn(self.turn(state)))
                 },
             );
             match found {
-                Some(Found::Turn) => break,
+                Some(Found::Turn(turn)) => {
+                    self.see_to_watched();
+                    return turn;
+                }
                 // The end of an interval.
                 None if self.watched().is_some_and(|watched| watched.look()) => {
                     self.state.lock().watch = Watch::Again;
@@ -279,25 +305,22 @@ impl<T> TurnQueue<T> {
                 Some(Found::Watch) | None => {}
             }
         }
-        let turn = Turn(self);
-        self.see_to_watched();
-        turn
     }
 
     /// Takes the turn if the resident has it. Does not wait.
-    pub(super) fn take_over(&self) -> Option<Turn<'_, T>> {
+    pub(super) fn take_over(&self) -> Option<Turn<'_, T, C>> {
         let mut state = self.state.lock();
         if state.owner != Owner::Resident {
             return None;
         }
         state.owner = Owner::Taken;
-        Some(Turn(self))
+        Some(self.turn(&mut state))
     }
 }
 
 /// What the resident finds.
-enum Found {
-    Turn,
+enum Found<'q, T, C> {
+    Turn(Turn<'q, T, C>),
     /// It has to watch.
     Watch,
 }
@@ -323,7 +346,7 @@ impl Watching {
 
     /// Looks, at the end of an interval. Returns whether the turn has been due since the
     /// last look.
-    fn finds_due<T>(&mut self, state: &mut State<T>) -> bool {
+    fn finds_due<T, C>(&mut self, state: &mut State<T, C>) -> bool {
         let Watching::Yes { interval, due } = self else { return false };
         *interval = (2 * *interval).min(LONGEST_INTERVAL);
         let before = due.take();
@@ -336,7 +359,7 @@ impl Watching {
     }
 
     /// Watches if threads leave the turn, and otherwise not. Returns whether this begins to.
-    fn begins<T>(&mut self, state: &State<T>) -> bool {
+    fn begins<T, C>(&mut self, state: &State<T, C>) -> bool {
         match (&self, state.watch) {
             (_, Watch::No) => {
                 *self = Watching::No;
@@ -360,7 +383,15 @@ impl Watch {
     }
 }
 
-impl<T> State<T> {
+impl<T, C> State<T, C> {
+    /// Takes out what waits, unless there is something left that was taken out before.
+    fn take(&mut self, taken: &mut VecDeque<T>) {
+        if taken.is_empty() {
+            taken.give_back(KEPT);
+            std::mem::swap(&mut self.waiting, taken);
+        }
+    }
+
     /// Leaves the turn due. The resident has to be woken if it is called.
     fn leave(&mut self) -> Called {
         match self.watch {
@@ -376,26 +407,22 @@ impl<T> State<T> {
     }
 }
 
-impl<T> Turn<'_, T> {
-    /// Takes everything that waits, in order. `taken` must be empty.
-    pub(super) fn take(&self, taken: &mut VecDeque<T>) {
-        debug_assert!(taken.is_empty());
-        taken.give_back(KEPT);
-        std::mem::swap(&mut self.0.state.lock().waiting, taken);
-    }
-
+impl<T, C> Turn<'_, T, C> {
     /// Ends the turn if nothing waits.
     ///
     /// # Errors
-    /// Something waits. The turn is handed back.
-    pub(super) fn finish(self) -> Result<(), Self> {
-        let mut state = self.0.state.lock();
-        if !state.waiting.is_empty() {
+    /// Something waits, or is left of what was taken out. The turn is handed back with it.
+    pub(super) fn finish(mut self) -> Result<(), Self> {
+        let mut state = self.queue.state.lock();
+        state.take(&mut self.taken);
+        if !self.taken.is_empty() {
             drop(state);
             return Err(self);
         }
+        self.put_back(&mut state);
         state.owner = Owner::Free;
         drop(state);
+        // Nothing is left in it that would have to be dropped.
         std::mem::forget(self);
         Ok(())
     }
@@ -404,17 +431,24 @@ impl<T> Turn<'_, T> {
     pub(super) fn hand_over(self) {
         drop(self);
     }
+
+    fn put_back(&mut self, state: &mut State<T, C>) {
+        state.taken = std::mem::take(&mut self.taken);
+        state.consumer = self.consumer.take();
+    }
 }
 
-impl<T> Drop for Turn<'_, T> {
+impl<T, C> Drop for Turn<'_, T, C> {
     fn drop(&mut self) {
+        let queue = self.queue;
         let called = {
-            let mut state = self.0.state.lock();
+            let mut state = queue.state.lock();
+            self.put_back(&mut state);
             state.owner = Owner::Resident;
             state.resident.call_first()
         };
         called.wake_now();
-        if let Some(summons) = self.0.summons.get() {
+        if let Some(summons) = queue.summons.get() {
             summons.call();
         }
     }
@@ -425,69 +459,88 @@ impl<T> Drop for Turn<'_, T> {
 mod tests {
     use super::*;
 
+    /// What the thread that has the turn finds, which ends with that.
+    fn consumed<T, C>(turn: Option<Turn<'_, T, C>>) -> VecDeque<T> {
+        let mut turn = turn.unwrap();
+        let taken = std::mem::take(&mut turn.taken);
+        assert!(turn.finish().is_ok());
+        taken
+    }
+
     #[test]
     fn items_come_in_order_and_together() {
-        let queue = TurnQueue::new();
+        let queue = TurnQueue::new(());
         (0..3).for_each(|item| queue.push(item));
-        let turn = queue.claim().unwrap();
-        let mut taken = VecDeque::new();
-        turn.take(&mut taken);
-        assert_eq!(taken, [0, 1, 2]);
-        assert!(turn.finish().is_ok());
+        assert_eq!(consumed(queue.claim()), [0, 1, 2]);
     }
 
     #[test]
     fn one_has_the_turn() {
-        let queue = TurnQueue::new();
+        let queue = TurnQueue::new(());
         assert!(queue.claim().is_none());
         queue.push(0);
         let turn = queue.claim().unwrap();
         queue.push(1);
         assert!(queue.claim().is_none());
-        let turn = turn.finish().err().unwrap();
-        turn.take(&mut VecDeque::new());
-        assert!(turn.finish().is_ok());
+        // What was taken out is still there.
+        let mut turn = turn.finish().err().unwrap();
+        assert_eq!(std::mem::take(&mut turn.taken), [0]);
+        assert_eq!(consumed(turn.finish().err()), [1]);
         queue.push(2);
         queue.claim().unwrap().hand_over();
         assert!(queue.claim().is_none());
-        assert!(queue.wait().finish().is_err());
+        queue.push(3);
+        // What is left comes first.
+        let mut turn = queue.wait();
+        assert_eq!(std::mem::take(&mut turn.taken), [2]);
+        assert_eq!(consumed(turn.finish().err()), [3]);
+    }
+
+    #[test]
+    fn who_has_the_turn_has_the_consumer() {
+        let queue = TurnQueue::new(7);
+        let has = |turn: &Turn<'_, i32, i32>| turn.consumer;
+        queue.push(0);
+        let turn = queue.claim().unwrap();
+        assert_eq!(has(&turn), Some(7));
+        turn.hand_over();
+        let mut turn = queue.wait();
+        turn.consumer = turn.consumer.map(|consumer| consumer + 1);
+        turn.taken.clear();
+        assert!(turn.finish().is_ok());
+        queue.push(1);
+        assert_eq!(queue.close(), (VecDeque::new(), VecDeque::from([1]), Some(8)));
+        let turn = queue.claim().unwrap();
+        assert!(has(&turn).is_none() && turn.taken.is_empty());
     }
 
     #[test]
     fn what_is_left_is_taken_when_it_is_much() {
-        let queue = TurnQueue::new();
+        let queue = TurnQueue::new(());
         assert!(queue.claim_or_leave(0).is_none());
         queue.push(0);
         assert!(queue.claim_or_leave(2).is_none());
         queue.push(1);
-        let turn = queue.claim_or_leave(2).unwrap();
-        turn.take(&mut VecDeque::new());
-        assert!(turn.finish().is_ok());
+        assert_eq!(consumed(queue.claim_or_leave(2)), [0, 1]);
     }
 
     #[test]
     fn what_is_left_is_taken_by_whoever_comes_next_or_else_by_the_resident() {
-        let queue = TurnQueue::new();
+        let queue = TurnQueue::new(());
         queue.push(0);
         assert!(queue.claim_or_leave(9).is_none());
-        let turn = queue.claim().unwrap();
-        turn.take(&mut VecDeque::new());
-        assert!(turn.finish().is_ok());
+        assert_eq!(consumed(queue.claim()), [0]);
         for item in 1..4 {
             queue.push(item);
             assert!(queue.claim_or_leave(9).is_none());
-            let mut taken = VecDeque::new();
-            let turn = queue.wait();
-            turn.take(&mut taken);
-            assert_eq!(taken, [item]);
-            assert!(turn.finish().is_ok());
+            assert_eq!(consumed(Some(queue.wait())), [item]);
         }
     }
 
     /// What is due for the first time, a thread has left that goes on.
     #[test]
     fn the_resident_takes_what_it_finds_due_for_the_second_time() {
-        let queue = TurnQueue::new();
+        let queue = TurnQueue::new(());
         queue.push(0);
         assert!(queue.claim_or_leave(9).is_none());
         let mut watching = Watching::No;
@@ -495,9 +548,7 @@ mod tests {
         assert!(watching.begins(&queue.state.lock()));
         assert!(!watching.finds_due(&mut queue.state.lock()));
         // Another thread claims it, and leaves what it queues then.
-        let turn = queue.claim().unwrap();
-        turn.take(&mut VecDeque::new());
-        assert!(turn.finish().is_ok());
+        assert_eq!(consumed(queue.claim()), [0]);
         queue.push(1);
         assert!(queue.claim_or_leave(9).is_none());
         assert!(!watching.finds_due(&mut queue.state.lock()));
@@ -507,7 +558,7 @@ mod tests {
 
     #[test]
     fn the_resident_looks_less_often_the_longer_it_watches() {
-        let queue = TurnQueue::new();
+        let queue = TurnQueue::new(());
         let mut watching = Watching::No;
         let interval = |watching: &Watching| match watching {
             Watching::No => None,
@@ -522,8 +573,7 @@ mod tests {
         }
         assert_eq!(interval(&watching), Some(LONGEST_INTERVAL));
         // It sleeps when nothing was left for two intervals.
-        queue.claim().unwrap().take(&mut VecDeque::new());
-        queue.state.lock().owner = Owner::Free;
+        assert_eq!(consumed(queue.claim()), [0]);
         watching.finds_due(&mut queue.state.lock());
         assert!(!watching.begins(&queue.state.lock()));
         assert_eq!(interval(&watching), None);
@@ -535,14 +585,14 @@ mod tests {
         let looks = |left: &[Watch]| left.iter().fold(Watch::No, |_, watch| watch.looked());
         assert!(looks(&[Watch::Once]) == Watch::No);
         assert!(looks(&[Watch::Again]) == Watch::Once);
-        let queue = TurnQueue::new();
+        let queue = TurnQueue::new(());
         queue.push(0);
         let watch = || queue.state.lock().watch;
         assert!(queue.claim_or_leave(9).is_none() && watch() == Watch::Once);
         assert!(queue.claim_or_leave(9).is_none() && watch() == Watch::Again);
         queue.claim().unwrap().hand_over();
         // A turn that is given is no look.
-        assert!(queue.wait().finish().is_err() && watch() == Watch::Again);
+        assert!(consumed(Some(queue.wait())) == [0] && watch() == Watch::Again);
     }
 
     /// Producers that work off what they find, or hand it over to the resident.
@@ -550,12 +600,10 @@ mod tests {
     fn every_item_is_consumed_in_order_whoever_has_the_turn() {
         const ITEMS: usize = 10_000;
         const PRODUCERS: usize = 3;
-        fn consume(mut turn: Turn<'_, (usize, usize)>, seen: &Mutex<[usize; PRODUCERS]>) {
-            let mut taken = VecDeque::new();
+        fn consume(mut turn: Turn<'_, (usize, usize), ()>, seen: &Mutex<[usize; PRODUCERS]>) {
             loop {
-                turn.take(&mut taken);
                 let mut seen = seen.try_lock().expect("only one has the turn");
-                for (producer, item) in taken.drain(..) {
+                for (producer, item) in turn.taken.drain(..) {
                     assert_eq!(item, seen[producer]);
                     seen[producer] += 1;
                 }
@@ -566,9 +614,9 @@ mod tests {
                 }
             }
         }
-        let queue = TurnQueue::new();
+        let queue = TurnQueue::new(());
         let seen = Mutex::new([0; PRODUCERS]);
-        let hand_over = |queue: &TurnQueue<_>| {
+        let hand_over = |queue: &TurnQueue<_, _>| {
             if let Some(turn) = queue.claim() {
                 turn.hand_over();
             }

@@ -64,10 +64,10 @@ pub struct Arrivals {
     armed: AtomicBool,
     /// The resident, while it sleeps.
     resident: Mutex<Option<Unparker>>,
-    /// What reads this direction, of a type that the runtime knows.
-    reader: OnceLock<Weak<dyn Any + Send + Sync>>,
     /// The other direction.
     other: Weak<Arrivals>,
+    /// What reads that one, of a type that the runtime knows.
+    reader_of_other: OnceLock<Weak<dyn Any + Send + Sync>>,
 }
 
 impl Arrivals {
@@ -89,8 +89,8 @@ impl Arrivals {
             readable: AtomicBool::new(false),
             armed: AtomicBool::new(true),
             resident: Mutex::new(None),
-            reader: OnceLock::new(),
             other,
+            reader_of_other: OnceLock::new(),
         }
     }
 
@@ -155,13 +155,14 @@ impl Arrivals {
 
     /// Sets what reads this direction, once.
     pub(crate) fn set_reader(&self, reader: Weak<dyn Any + Send + Sync>) {
-        let _ = self.reader.set(reader);
+        if let Some(other) = self.other.upgrade() {
+            let _ = other.reader_of_other.set(reader);
+        }
     }
 
     /// What reads the other direction, if it is of this type.
     pub(crate) fn reader_of_other<R: Any + Send + Sync>(&self) -> Option<Arc<R>> {
-        let reader = self.other.upgrade()?.reader.get()?.upgrade()?;
-        reader.downcast().ok()
+        self.reader_of_other.get()?.upgrade()?.downcast().ok()
     }
 }
 

@@ -52,7 +52,7 @@ pub(crate) use self::parker::{Parker, Polled, Unparker};
 pub(crate) use self::polling::{Standby, StandbySet};
 #[cfg(not(rpc_model))]
 pub(crate) use self::spin::{Spin, Stopwatch};
-pub(crate) use self::tally::{Count, Level, Mark, Shared, Tally};
+pub(crate) use self::tally::{Count, Flag, Level, Mark, Shared, Tally};
 #[cfg(not(rpc_model))]
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 #[cfg(not(rpc_model))]

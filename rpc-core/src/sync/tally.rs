@@ -15,6 +15,10 @@ pub(crate) struct Tally(AtomicUsize);
 #[derive(Debug)]
 pub(crate) struct Level(AtomicUsize);
 
+/// Whether something is so, which only the holder of a certain lock sets.
+#[derive(Debug, Default)]
+pub(crate) struct Flag(AtomicBool);
+
 /// A number of things that come and go.
 pub(crate) trait Count: Default {
     fn add_one(&self);
@@ -70,6 +74,17 @@ impl Level {
     }
 
     pub(crate) fn get(&self) -> usize {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+impl Flag {
+    /// Must only be called under the lock.
+    pub(crate) fn set(&self, is_so: bool) {
+        self.0.store(is_so, Ordering::Release);
+    }
+
+    pub(crate) fn get(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 }

@@ -79,17 +79,15 @@ fn whatever_is_called_for_is_attended_to_by_one_at_a_time() {
 
 /// The resident of a queue that attendants consume.
 struct Consumer {
-    queue: Arc<TurnQueue<usize>>,
+    queue: Arc<TurnQueue<usize, ()>>,
     seen: Arc<Desk>,
 }
 
-fn consume(queue: &TurnQueue<usize>, seen: &Desk) {
+fn consume(queue: &TurnQueue<usize, ()>, seen: &Desk) {
     let Some(mut turn) = queue.take_over() else { return };
-    let mut taken = VecDeque::new();
     loop {
-        turn.take(&mut taken);
         let mut done = seen.done.try_lock().expect("one has the turn");
-        done.extend(taken.drain(..));
+        done.extend(turn.taken.drain(..));
         if done.len() == ITEMS {
             seen.all.set();
         }
@@ -111,7 +109,7 @@ impl Resident for Consumer {
 fn every_turn_that_is_handed_over_is_taken_over() {
     explore(|| {
         let attendants = attendants();
-        let (queue, seen) = (Arc::new(TurnQueue::new()), Arc::new(Desk::default()));
+        let (queue, seen) = (Arc::new(TurnQueue::new(())), Arc::new(Desk::default()));
         let consumer = Consumer { queue: Arc::clone(&queue), seen: Arc::clone(&seen) };
         let member = attendants.admit(1);
         let duties = member.enter(Box::new(Nothing), Box::new(consumer), None).unwrap();

@@ -35,7 +35,7 @@
 use std::time::Duration;
 
 use crate::deadline::Deadline;
-use crate::sync::{Mutex, Parker, Polled, Spin, Stopwatch};
+use crate::sync::{Level, Mutex, Parker, Polled, Spin, Stopwatch};
 
 /// Number of short waits in a row after which spinning is tried.
 const SHORT_WAITS: u32 = 4;
@@ -56,7 +56,7 @@ const FOR_A_KIB: Duration = Duration::from_micros(1);
 
 /// Number of times in a row in which something could be read, and no message came of it, that
 /// are in vain: whoever sends bytes one by one does not keep a processor busy.
-const FRAGMENTS: u32 = 16;
+const FRAGMENTS: usize = 16;
 
 /// Number of times in a row in which something was worth it that halve the next rest.
 const HITS: u32 = 64;
@@ -65,14 +65,15 @@ const HITS: u32 = 64;
 pub(super) struct Spinning {
     most: Duration,
     state: Mutex<State>,
+    /// Number of times in a row in which a thread has read no whole message. Set by whoever has
+    /// the turn.
+    fragments: Level,
 }
 
 struct State {
     habit: Habit,
     spinning: Rests,
     leaving: Rests,
-    /// Number of times in a row in which a thread that spun has read no whole message.
-    fragments: u32,
     left: Option<Left>,
 }
 
@@ -124,7 +125,11 @@ impl Spinning {
         let most = most.min(LONGEST);
         // A model has no time, and tries everything.
         let habit = if cfg!(rpc_model) { Habit::Spins } else { Habit::Sleeps { short: 0 } };
-        Spinning { most, state: Mutex::new(State::new(habit)) }
+        Spinning::with_habit(most, habit)
+    }
+
+    fn with_habit(most: Duration, habit: Habit) -> Self {
+        Spinning { most, state: Mutex::new(State::new(habit)), fragments: Level::new(0) }
     }
 
     /// Notes that the thread leaves the turn, having read so many messages, when so many bytes
@@ -159,16 +164,23 @@ impl Spinning {
 
     /// Notes how many messages came of what could be read.
     pub(super) fn has_read(&self, messages: u32) {
-        let mut state = self.state.lock();
-        if state.habit != Habit::Spins {
-            return;
-        }
+        let fragments = self.fragments.get();
         if messages > 0 {
-            state.fragments = 0;
-            return;
+            if fragments > 0 {
+                self.fragments.set(0);
+            }
+        } else if fragments + 1 < FRAGMENTS {
+            self.fragments.set(fragments + 1);
+        } else {
+            self.spun_in_vain();
         }
-        state.fragments += 1;
-        if state.fragments == FRAGMENTS {
+    }
+
+    /// Ends the habit of spinning, if threads have it.
+    fn spun_in_vain(&self) {
+        self.fragments.set(0);
+        let mut state = self.state.lock();
+        if state.habit == Habit::Spins {
             state.spun_in_vain();
         }
     }
@@ -202,7 +214,7 @@ impl Spinning {
                     Polled::Readable
                 }
                 Some(Spun::InVain) => {
-                    self.state.lock().spun_in_vain();
+                    self.spun_in_vain();
                     sleep()
                 }
                 Some(Spun::Ended) | None => sleep(),
@@ -238,7 +250,7 @@ impl Spinning {
 impl State {
     fn new(habit: Habit) -> Self {
         let (spinning, leaving) = (Rests::new(LONGEST_REST), Rests::new(LONGEST_REST_FROM_LEAVING));
-        State { habit, spinning, leaving, fragments: 0, left: None }
+        State { habit, spinning, leaving, left: None }
     }
 
     fn plan(&mut self) -> Plan {
@@ -263,7 +275,6 @@ impl State {
 
     fn spun_in_vain(&mut self) {
         self.habit = Habit::Sleeps { short: 0 };
-        self.fragments = 0;
         self.spinning.note(false);
     }
 
@@ -347,15 +358,14 @@ mod tests {
 
     #[test]
     fn a_thread_that_sleeps_does_not_leave_the_turn() {
-        let may =
-            |habit| Spinning { most: LONG, state: Mutex::new(State::new(habit)) }.leaves(0, 0);
+        let may = |habit| Spinning::with_habit(LONG, habit).leaves(0, 0);
         assert!(may(Habit::Spins) && !may(Habit::Sleeps { short: 3 }));
-        assert!(!Spinning { most: NEVER, state: Mutex::new(spins()) }.leaves(0, 0));
+        assert!(!Spinning::with_habit(NEVER, Habit::Spins).leaves(0, 0));
     }
 
     #[test]
     fn who_comes_back_late_leaves_the_turn_less_often() {
-        let spinning = Spinning { most: LONG, state: Mutex::new(spins()) };
+        let spinning = Spinning::with_habit(LONG, Habit::Spins);
         assert!(spinning.leaves(0, 0));
         spinning.came_back(0);
         assert!(spinning.leaves(0, 0));
@@ -372,7 +382,7 @@ mod tests {
 
     #[test]
     fn who_has_written_much_meanwhile_does_not_come_back_late() {
-        let spinning = Spinning { most: LONG, state: Mutex::new(spins()) };
+        let spinning = Spinning::with_habit(LONG, Habit::Spins);
         let is_late = |written: usize, later: usize| {
             assert!(spinning.leaves(0, written));
             spinning.state.lock().left.as_mut().into_iter().for_each(|left| left.most = NEVER);
@@ -386,7 +396,7 @@ mod tests {
 
     #[test]
     fn a_turn_that_others_had_to_see_to_was_left_in_vain() {
-        let spinning = Spinning { most: LONG, state: Mutex::new(spins()) };
+        let spinning = Spinning::with_habit(LONG, Habit::Spins);
         assert!(spinning.leaves(1, 0));
         spinning.left_in_vain();
         assert!((0..FIRST_REST).all(|_| !spinning.leaves(1, 0)));
@@ -401,7 +411,7 @@ mod tests {
         spinning.state.lock().habit = Habit::Spins;
         assert!(spinning.leaves(u32::MAX, 0));
         let soon = Deadline::after(Duration::from_millis(1));
-        let spinning = Spinning { most: LONG, state: Mutex::new(spins()) };
+        let spinning = Spinning::with_habit(LONG, Habit::Spins);
         for _ in 0..2 {
             let polled = spinning.wait(&Parker::new(), soon, || false, || Polled::Late);
             assert_eq!(polled, Polled::Late);
@@ -411,7 +421,7 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_message_end_the_habit() {
-        let spinning = Spinning { most: LONG, state: Mutex::new(spins()) };
+        let spinning = Spinning::with_habit(LONG, Habit::Spins);
         (1..FRAGMENTS).for_each(|_| spinning.has_read(0));
         spinning.has_read(1);
         (1..FRAGMENTS).for_each(|_| spinning.has_read(0));
@@ -422,8 +432,7 @@ mod tests {
 
     #[test]
     fn a_thread_that_spins_looks_until_something_is_there_or_it_is_unparked() {
-        let (spinning, parker) =
-            (Spinning { most: LONG, state: Mutex::new(spins()) }, Parker::new());
+        let (spinning, parker) = (Spinning::with_habit(LONG, Habit::Spins), Parker::new());
         let looks = Cell::new(0);
         let look = |found_at| {
             looks.set(looks.get() + 1);
@@ -441,7 +450,7 @@ mod tests {
             Polled::Unparked
         );
         // Its time is over at once.
-        let in_vain = Spinning { most: Duration::from_nanos(1), state: Mutex::new(spins()) };
+        let in_vain = Spinning::with_habit(Duration::from_nanos(1), Habit::Spins);
         assert_eq!(
             in_vain.wait(&Parker::new(), Deadline::NEVER, || false, || Polled::Late),
             Polled::Late
