@@ -897,6 +897,55 @@ mutant(
     "",
 )
 mutant(
+    "rest-for-anybody",
+    "../runtime/reading/turn.rs",
+    "anybody gets the turn with which something was read that is not worked off",
+    "Next::Rest if !here => <<<HANDED>>>,",
+    "FREE",
+)
+mutant(
+    "rest-for-nobody",
+    "../runtime/reading/turn.rs",
+    "nobody is called for what was read and is not worked off",
+    "if state == HANDED { <<<self.reading.call_resident();>>> }",
+    "",
+)
+mutant(
+    "rest-without-end",
+    "../runtime/reading.rs",
+    "a guest works off whatever has been taken in, as long as there is something",
+    "if <<<rest == 0>>> { return Next::Rest; }",
+    "false",
+)
+mutant(
+    "guest-waits-for-room",
+    "../runtime/reading.rs",
+    "a guest waits for room at the coordinator",
+    "if <<<whose == Whose::Resident>>> || self.standing.descriptor().is_none() { self.receiving.pass_on",
+    "true",
+)
+mutant(
+    "stuck-and-lost",
+    "../runtime/reading.rs",
+    "what found no room at the coordinator is lost",
+    "<<<source.stuck = Some(event);>>>",
+    "drop(event);",
+)
+mutant(
+    "encoded-anywhere",
+    "../runtime/sending.rs",
+    "a trace encoder runs on a thread that waits",
+    "if <<<place == Place::Anywhere>>> && self.exceptions.asks_the_application()",
+    "false",
+)
+mutant(
+    "held-back-in-a-destructor",
+    "../cap/effects.rs",
+    "what a thread holds back to be sent waits for the application's code",
+    "<<<left::leave_held();>>>",
+    "",
+)
+mutant(
     "set-aside-for-ever",
     "../runtime/reading/aside.rs",
     "a job that a worker has set aside waits until the destructor has ended, however long that takes",

@@ -50,7 +50,7 @@ use crate::work::interrupt::Detached;
 use crate::work::pool::Pool;
 use crate::work::waiting::Called;
 use crate::work::waking::Suspended;
-use crate::work::{progress, role};
+use crate::work::{left, progress, role};
 
 /// Maximum nesting of application code on one stack. At this depth, effects of the code
 /// wait until it returns.
@@ -357,8 +357,10 @@ pub(crate) fn may_run() -> bool {
     EFFECTS.try_with(|effects| effects.locked.get() == 0 && !effects.running.get()) == Ok(true)
 }
 
-/// Runs application code in the middle of an effect.
+/// Runs application code in the middle of an effect. It may take its time, or depend on others:
+/// they get the messages, the threads to be woken and the job that this thread holds back.
 pub(crate) fn application(code: impl FnOnce()) {
+    left::leave_held();
     let busy = Busy::begin_for_a_while();
     let suspended = Suspended::begin();
     /// Counts the nesting down.

@@ -31,7 +31,8 @@ use crate::work::progress;
 ///
 /// An interceptor runs on the thread that delivers the call, often one that serves a
 /// connection: it must not wait, nor take a lock that is held around calls. To let a call
-/// wait, it returns [`Verdict::Delay`]. A panic fails the call.
+/// wait, it returns [`Verdict::Delay`]. As long as it runs, calls behind this one wait, and so may
+/// some in front of it that came at the same time and have not begun. A panic fails the call.
 ///
 /// Closures are interceptors:
 ///

@@ -118,8 +118,8 @@ macro_rules! common_setters {
         ///
         /// The encoder also sees what peers are not told, such as [`Error::internal`] and
         /// [`Error::location`]; the peer is told everything that the encoder returns. The
-        /// encoder runs on the thread that writes to the peer and must not block. Traces
-        /// are cut after 64 KiB.
+        /// encoder runs on the connection's send thread, or on one that connections share, and
+        /// must not block: other messages wait behind it. Traces are cut after 64 KiB.
         ///
         /// ```
         /// use capnp_threads_core::{ConnConfig, Error};

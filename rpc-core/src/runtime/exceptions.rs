@@ -1,7 +1,8 @@
 //! What a peer is told of an error.
 //!
 //! This is decided on the thread that is about to write the message with the error,
-//! where no lock is held: the application's trace encoder runs there.
+//! where no lock is held. If there is an encoder of the application's, that is the send thread
+//! or an attendant: see `sending.rs`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -67,6 +68,11 @@ impl ExceptionEncoder {
         let budget = (limits.message_words.saturating_mul(8) / 4).clamp(least, most);
         let budget = usize::try_from(budget).unwrap_or(MAX_TEXT);
         ExceptionEncoder { detail, encoder, budget }
+    }
+
+    /// Whether code of the application is run for each error.
+    pub(super) fn asks_the_application(&self) -> bool {
+        self.encoder.0.read().is_some()
     }
 
     /// The error as the peer will see it.

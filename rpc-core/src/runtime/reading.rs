@@ -23,8 +23,12 @@
 //!   a millisecond (Note [left to read]).
 //! - A guest that was unparked or is late reads no more, though more has come, and neither
 //!   does a worker that keeps a job (Note [kept jobs]).
-//! - Whole messages that were read are worked off before the turn is given back. What there
-//!   is of a further message stays with the reader.
+//! - Whole messages that were read are worked off before the turn is given back, as far as that
+//!   is little; what is more, the receive thread is called for, and nobody else gets the turn
+//!   before it. What there is of a further message stays with the reader.
+//! - Only the receive thread waits for the coordinator: the message for which there is no room
+//!   is left to it, with the turn. A guest that waited would see neither its deadline nor its
+//!   answer, and the coordinator may depend on what the guest does then.
 //! - A guest is unparked as it is where it sleeps otherwise: by its answer, by a
 //!   cancellation, by its deadline, by the end of the connection.
 //! - No application code runs on a guest (Note [progress]): effects that would run it, and
@@ -41,7 +45,7 @@
 //! thread would do (Note [shared threads]).
 
 use std::cell::Cell;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use self::aside::Asides;
@@ -70,10 +74,16 @@ use crate::work::role::{InRole, Role};
 use crate::work::waiting;
 use crate::work::waking::Batch;
 
-/// Maximum number of calls under way, in both directions, with which threads read for
-/// themselves. With more, reading, steps and methods go on beside each other. Many calls that only
-/// wait for a method to return make nobody busy.
-const MANY_CALLS: usize = 1 << 20;
+/// The bytes of what was read that a thread works off which has something else to do, before it
+/// leaves the rest to the receive thread: what a reader's buffer has in one piece, more or less.
+/// In a model there is not as much.
+const REST: usize = if cfg!(rpc_model) { STEP } else { 128 << 10 };
+
+/// The number of messages that are worked off before a thread looks for what else there is to do.
+const TOGETHER: usize = if cfg!(rpc_model) { 1 } else { MAX_HELD };
+
+/// What a message costs beside its bytes, in bytes.
+const STEP: usize = 64;
 
 /// The size in bytes of a message after which a thread that reads looks for what else there is
 /// to do: a worker runs one chunk of a stream before it reads the next one, which would
@@ -96,7 +106,7 @@ pub(super) struct Reading {
     is_ahead: bool,
     /// Used by whoever has the turn, so that nobody waits for the lock. Absent once the
     /// receive thread has ended.
-    reader: Mutex<Option<Box<dyn MessageReader>>>,
+    source: Mutex<Option<Source>>,
     entrance: Entrance,
     receiving: Arc<Receiving>,
     sending: Arc<Sending>,
@@ -104,7 +114,17 @@ pub(super) struct Reading {
     pool: Weak<Pool>,
     /// What the send thread looks after for others.
     asides: Asides,
+    /// What calls an attendant, where attendants stand by.
+    summons: OnceLock<Summons>,
     this: Weak<Reading>,
+}
+
+/// What is read.
+struct Source {
+    reader: Box<dyn MessageReader>,
+    /// What was read before, and found no room at the coordinator. Only the receive thread, or
+    /// an attendant, gets the turn while there is something here.
+    stuck: Option<Incoming>,
 }
 
 /// How a connection waits for what comes.
@@ -127,9 +147,10 @@ pub(super) enum StandsBy {
 /// On whose thread the steps are made.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Whose {
-    /// This library's.
-    Own,
-    /// The application's, which waits.
+    /// The receive thread's, or an attendant's: it may wait for the coordinator.
+    Resident,
+    Worker,
+    /// The application's, which waits for something else.
     Guest,
 }
 
@@ -176,13 +197,14 @@ impl Reading {
             spinning: Spinning::new(waits.spin),
             stands_by,
             is_ahead,
-            reader: Mutex::new(Some(reader)),
+            source: Mutex::new(Some(Source { reader, stuck: None })),
             entrance,
             receiving,
             sending,
             machine,
             pool,
             asides: Asides::default(),
+            summons: OnceLock::new(),
             this: Weak::clone(this),
         });
         let this: Weak<dyn Progress> = Arc::downgrade(&reading) as _;
@@ -200,7 +222,7 @@ impl Reading {
     pub(super) fn stand_by(&self) {
         self.open_to_other();
         if self.is_ahead {
-            self.claim().into_iter().for_each(|turn| self.read_while_busy(turn));
+            self.read_what_is_there();
         }
         while !self.owner.is_over() {
             left::write();
@@ -209,7 +231,7 @@ impl Reading {
                     .pass_on(&self.entrance, Incoming::End(Error::disconnected(error.to_string())));
                 break;
             }
-            self.claim().into_iter().for_each(|turn| self.read_while_busy(turn));
+            self.read_what_is_there();
         }
         self.drop_reader();
     }
@@ -217,6 +239,7 @@ impl Reading {
     /// Lets attendants, for whom `summons` calls, and others read from now on. (A socket whose
     /// peer is gone may have called for an attendant before that, and is armed anew here.)
     pub(super) fn begin(&self, summons: &Summons) {
+        let _ = self.summons.set(summons.clone());
         drop(self.kept_turn());
         if self.is_ahead {
             summons.call();
@@ -225,11 +248,7 @@ impl Reading {
 
     /// Does what the receive thread would do now. Returns whether the stream is over.
     fn attend(&self) -> bool {
-        if let Some(turn) = self.claim()
-            && self.has_something()
-        {
-            self.read_while_busy(turn);
-        }
+        self.read_what_is_there();
         let is_over = self.owner.is_over();
         if is_over {
             self.drop_reader();
@@ -237,34 +256,25 @@ impl Reading {
         is_over
     }
 
-    /// Whether there is something to read, for a thread that has the turn and was called a
-    /// while ago. Others may have read it since, and the reader, which relies on its caller to
-    /// know, would wait for more.
-    fn has_something(&self) -> bool {
-        let has_buffered = |reader: &dyn MessageReader| {
-            panics::caught("a transport's reader", || reader.has_buffered()).unwrap_or(true)
-        };
-        self.standing.is_readable()
-            || self.reader.lock().as_ref().is_some_and(|reader| has_buffered(&**reader))
-    }
-
-    /// Reads what is there; and what comes, while much is under way.
-    fn read_while_busy(&self, mut turn: Turn<'_>) {
-        loop {
-            self.work_off(&mut turn, Whose::Own, || true);
-            if turn.next == Next::Nothing || !self.is_busy() {
-                return;
-            }
-            self.read_on(&mut turn);
-            if turn.next == Next::Nothing {
-                return;
-            }
+    /// Reads what is there, as the resident, which was called a while ago. Others may have read
+    /// it since, and the reader, which relies on its caller to know, would wait for more.
+    fn read_what_is_there(&self) {
+        if let Some(mut turn) = self.claim_as_resident()
+            && (self.standing.is_readable() || self.has_some_left())
+        {
+            self.work_off(&mut turn, Whose::Resident, || true);
         }
     }
 
+    /// Whether something was read before, or taken in, and is still to be worked off.
+    fn has_some_left(&self) -> bool {
+        let source = self.source.lock();
+        source.as_ref().is_some_and(|source| source.stuck.is_some() || source.has_buffered())
+    }
+
     fn drop_reader(&self) {
-        let reader = self.reader.lock().take();
-        let _ = panics::caught("the drop of a transport's reader", || drop(reader));
+        let source = self.source.lock().take();
+        let _ = panics::caught("the drop of a transport's reader", || drop(source));
     }
 
     fn standby_is(&self, set: impl Fn(&Standing) -> std::io::Result<()>) {
@@ -275,36 +285,54 @@ impl Reading {
         }
     }
 
+    /// Calls for the resident, which is to claim the turn that is handed to it.
+    fn call_resident(&self) {
+        if let Some(summons) = self.summons.get() {
+            summons.call();
+        } else {
+            self.standby_is(Standing::call);
+        }
+    }
+
     /// Reads what is there, and makes the steps of it. As soon as `goes_on` says no, which
     /// is asked after some messages, no more is read: more may come as fast as it is worked
-    /// off. What has been read is worked off all the same.
+    /// off. What has been read is worked off all the same, up to [`REST`].
     fn work_off(&self, turn: &mut Turn<'_>, whose: Whose, goes_on: impl Fn() -> bool) {
         let messages = Cell::new(0_u32);
         self.guarded(turn, || {
             let _serving = InRole::begin(Role::Coordinator(Weak::clone(&self.pool)));
             let _behalf = OnBehalf::begin(Origin::LOCAL);
             let _making = Making::begin(Weak::clone(&self.this) as _);
-            let mut reader = self.reader.lock();
-            let Some(reader) = &mut *reader else { return Next::Nothing };
-            let mut reads_more = true;
+            let mut source = self.source.lock();
+            let Some(source) = &mut *source else { return Next::Nothing };
+            let (mut reads_more, mut rest) = (true, REST);
             loop {
                 // The batch ends first: Note [waking together].
                 let held = self.sending.hold(&self.machine);
                 let batch = Batch::begin();
-                for _ in 0..MAX_HELD {
-                    if !reads_more && !reader.has_buffered() || !self.has_room_for(whose) {
+                for _ in 0..TOGETHER {
+                    if !reads_more && !source.has_buffered() || !self.has_room_for(whose) {
                         return Next::Later;
                     }
-                    let Some(event) = self.receiving.next_now(&mut **reader) else {
-                        return Next::Later;
-                    };
-                    let (last, long) = (event.is_last(), event.size() >= LONG);
-                    self.take(event, whose);
+                    if rest == 0 {
+                        return Next::Rest;
+                    }
+                    let stuck = source.stuck.take();
+                    let next = stuck.or_else(|| self.receiving.next_now(&mut *source.reader));
+                    let Some(event) = next else { return Next::Later };
+                    let (last, size) = (event.is_last(), event.size());
+                    if let Err(event) = self.take(event, whose) {
+                        source.stuck = Some(event);
+                        return Next::Rest;
+                    }
+                    if !reads_more {
+                        rest = rest.saturating_sub(size + STEP);
+                    }
                     if last {
                         return Next::Nothing;
                     }
                     messages.set(messages.get().saturating_add(1));
-                    if long {
+                    if size >= LONG {
                         break;
                     }
                 }
@@ -316,10 +344,10 @@ impl Reading {
         self.spinning.has_read(turn.messages);
     }
 
-    /// Whether a thread that makes steps here need not wait for the coordinator. With a
-    /// descriptor it may: then it has the turn of its own connection, and no other one.
+    /// Whether steps may be made on such a thread. Within a process, guests wait until the
+    /// coordinator has caught up, which calls the resident for what is there.
     fn has_room_for(&self, whose: Whose) -> bool {
-        whose == Whose::Own
+        whose == Whose::Resident
             || self.standing.descriptor().is_some()
             || self.receiving.has_caught_up()
     }
@@ -335,20 +363,6 @@ impl Reading {
         });
     }
 
-    /// Waits for the next message, and works off what has come with it.
-    fn read_on(&self, turn: &mut Turn<'_>) {
-        left::write();
-        self.guarded(turn, || {
-            let event = match &mut *self.reader.lock() {
-                Some(reader) => self.receiving.next(&mut **reader),
-                None => return Next::Nothing,
-            };
-            let last = event.is_last();
-            self.take(event, Whose::Own);
-            if last { Next::Nothing } else { Next::Later }
-        });
-    }
-
     /// Waits until the descriptor is readable: Note [spinning].
     fn wait(&self, parker: &Parker, descriptor: &Descriptor, deadline: Deadline) -> Polled {
         let sleep = || parker.poll(descriptor, deadline, self.machine.room().home().process());
@@ -359,38 +373,46 @@ impl Reading {
     fn is_for_guests(&self) -> bool {
         // The effects of a step must run, and in a forked child the socket and the standby
         // are those of the parent.
-        !self.is_busy()
-            && effects::may_run()
-            && waiting::can_make_progress()
-            && self.machine.room().home().is_here()
-    }
-
-    /// Whether so much is under way that threads keep to their own work.
-    fn is_busy(&self) -> bool {
-        self.machine.calls_under_way() > MANY_CALLS
+        effects::may_run() && waiting::can_make_progress() && self.machine.room().home().is_here()
     }
 
     /// Makes the step of what was read, or leaves it to the coordinator. (What the
     /// coordinator does not take any more came after the end.)
-    fn take(&self, event: Incoming, whose: Whose) {
-        let Incoming::Message(message) = event else {
-            self.receiving.pass_on(&self.entrance, event);
-            return;
-        };
+    ///
+    /// # Errors
+    /// The coordinator has no room, and this thread must not wait. The event is handed back.
+    fn take(&self, event: Incoming, whose: Whose) -> Result<(), Incoming> {
+        let Incoming::Message(message) = event else { return self.pass_on(event, whose) };
         // The policy of a membrane is asked in the middle of an effect.
         let asks = whose == Whose::Guest && effects::ask_the_application();
-        if asks || self.is_busy() || !self.receiving.has_caught_up() {
-            self.receiving.pass_on(&self.entrance, Incoming::Message(message));
-            return;
+        if asks || !self.receiving.has_caught_up() {
+            return self.pass_on(Incoming::Message(message), whose);
         }
-        match whose {
-            Whose::Own => self.machine.receive(message),
-            Whose::Guest => {
-                if let Some(rest) = effects::borrowed(|| self.machine.receive(message)) {
-                    self.receiving.pass_on(&self.entrance, Incoming::Rest(rest));
-                }
-            }
+        if whose != Whose::Guest {
+            self.machine.receive(message);
+            return Ok(());
         }
+        match effects::borrowed(|| self.machine.receive(message)) {
+            Some(rest) => self.pass_on(Incoming::Rest(rest), whose),
+            None => Ok(()),
+        }
+    }
+
+    fn pass_on(&self, event: Incoming, whose: Whose) -> Result<(), Incoming> {
+        // Within a process, nothing is in front of this, and there is room at once.
+        if whose == Whose::Resident || self.standing.descriptor().is_none() {
+            self.receiving.pass_on(&self.entrance, event);
+            return Ok(());
+        }
+        self.receiving.try_pass_on(&self.entrance, event)
+    }
+}
+
+impl Source {
+    fn has_buffered(&self) -> bool {
+        let asked = panics::caught("a transport's reader", || self.reader.has_buffered());
+        // A read tells what is wrong with it.
+        asked.unwrap_or(true)
     }
 }
 
@@ -432,7 +454,7 @@ impl Progress for Reading {
         };
         let turn = if prepared {
             let own = self.kept_turn();
-            (!self.is_busy() && effects::may_run()).then_some(own)
+            effects::may_run().then_some(own)
         } else if self.is_for_guests() {
             self.claim_elsewhere()
         } else {
@@ -463,8 +485,17 @@ impl Progress for Reading {
     }
 
     fn look_after(&self, aside: Arc<dyn SetAside>) -> bool {
-        self.asides.enter(aside);
-        self.sending.leave_watched()
+        // Where nobody ever looks, nothing would be forgotten either.
+        if self.stands_by == StandsBy::Attendants {
+            return false;
+        }
+        // The resident may look as soon as it is told.
+        self.asides.enter(Arc::clone(&aside));
+        let is_watched = self.sending.leave_watched();
+        if !is_watched {
+            self.asides.forget(&aside);
+        }
+        is_watched
     }
 
     fn park(&self, parker: &Parker, deadline: Deadline) -> bool {
@@ -472,7 +503,7 @@ impl Progress for Reading {
     }
 
     fn make_idly(&self, worker: &dyn Hands) -> bool {
-        if self.is_busy() || !self.machine.room().home().is_here() {
+        if !self.machine.room().home().is_here() {
             return false;
         }
         // Who calls from this process makes the steps here, too, and needs the turn for that.
@@ -486,7 +517,7 @@ impl Progress for Reading {
                 Polled::Readable => {
                     if worker.keep_first(&mut || {
                         let goes_on = || !worker.keeps() && !end.has_passed();
-                        self.work_off(&mut turn, Whose::Own, goes_on);
+                        self.work_off(&mut turn, Whose::Worker, goes_on);
                     }) {
                         turn.leave();
                         return true;

@@ -219,15 +219,33 @@ impl Receiving {
         taken
     }
 
+    /// As [`pass_on`](Self::pass_on), for a thread that must not wait.
+    ///
+    /// # Errors
+    /// There is no room in the queue. The event is handed back.
+    pub(super) fn try_pass_on(&self, entrance: &Entrance, event: Incoming) -> Result<(), Incoming> {
+        if self.bytes.load(Ordering::SeqCst) > self.most_bytes {
+            return Err(event);
+        }
+        if self.refuses.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        let bytes = event.size();
+        self.bytes.fetch_add(bytes, Ordering::SeqCst);
+        self.behind.fetch_add(1, Ordering::SeqCst);
+        if let Err(flume::TrySendError::Full(event)) = entrance.0.try_send(event) {
+            self.bytes.fetch_sub(bytes, Ordering::SeqCst);
+            self.behind.fetch_sub(1, Ordering::SeqCst);
+            return Err(event);
+        }
+        self.call_coordinator();
+        Ok(())
+    }
+
     /// Whether the coordinator thread has worked off all that it was given. That lasts as
     /// long as the caller, which has the right to read, passes nothing on.
     pub(super) fn has_caught_up(&self) -> bool {
         self.behind.load(Ordering::SeqCst) == 0
-    }
-
-    /// The next message or the end.
-    pub(super) fn next(&self, reader: &mut dyn MessageReader) -> Incoming {
-        looked_at(reader).unwrap_or_else(|| next(reader, self.most_named))
     }
 
     /// The next message or the end, if it is there.
@@ -285,8 +303,7 @@ impl Receiving {
             // When the receive thread has gone, the last that it has sent was the end.
             let Some(first) = first else { break };
             role::set_pace(Pace::Busy);
-            // The batch ends first. Writing what was held back runs the application's trace
-            // encoder, which may depend on a thread that the batch has noted.
+            // The batch ends first: the threads that it has noted do something while this writes.
             let _held = sending.hold(machine);
             let _batch = Batch::begin();
             for event in std::iter::once(first).chain(inbox.0.try_iter()).take(MAX_HELD) {
@@ -312,10 +329,10 @@ impl Receiving {
 }
 
 impl Inbox {
-    /// The number of events that the coordinator thread has not taken.
-    #[cfg(all(test, rpc_model))]
-    pub(super) fn left(&self) -> usize {
-        self.0.len()
+    /// Takes out what the coordinator thread has not taken. Returns how many events that were.
+    #[cfg(test)]
+    pub(super) fn drain(&self) -> usize {
+        self.0.drain().count()
     }
 
     /// Reads on until the peer has ended its side, too, and ignores what arrives.

@@ -20,6 +20,10 @@
 //!
 //! Nothing is left where connections share their threads, since no thread watches then: what
 //! is not written in place goes to an attendant at once.
+//!
+//! An error is put into words by the application's trace encoder, if it has set one. That runs on
+//! the send thread or on an attendant only: a thread that writes in place may be one that waits,
+//! and hold a lock that the encoder takes.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -68,7 +72,7 @@ pub(super) struct Sending {
     failure: Mutex<Option<Error>>,
     /// Set when nothing more will be written.
     done: Event,
-    /// Present if threads may leave what they queue.
+    /// Present once there is a resident.
     leaving: OnceLock<Leaving>,
     /// The bytes that were written. Set by whoever has the turn; wraps around.
     written: Level,
@@ -77,10 +81,20 @@ pub(super) struct Sending {
 /// The right to write.
 type WriteTurn<'q> = Turn<'q, Outgoing, Box<Writing>>;
 
-/// What a thread needs that leaves messages (Note [left to write]).
+/// What a thread needs that leaves messages (Note [left to write]), or holds them back.
 struct Leaving {
     here: Weak<dyn Leavings>,
     room: Arc<Room>,
+    resident: Resident,
+}
+
+/// Who writes what nobody else writes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Resident {
+    /// The send thread, which watches what is left.
+    Thread,
+    /// Attendants, who have to be called.
+    Attendants,
 }
 
 enum Outgoing {
@@ -113,6 +127,13 @@ enum Next {
     Messages,
     Idle,
     End,
+}
+
+/// On which thread messages are encoded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Anywhere,
+    Resident,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -173,6 +194,7 @@ impl Sending {
     /// Makes sure that what was pushed will be written. Does not wait.
     pub(super) fn wake(&self, machine: &Machine) {
         if HELD.try_with(Cell::get) == Ok(self.address()) {
+            left::note_held(self.leaving.get().map(|leaving| &leaving.here));
             return;
         }
         if !self.queue.is_due() {
@@ -183,7 +205,7 @@ impl Sending {
         {
             let turn = self.queue.claim();
             turn.into_iter().for_each(|turn| self.write_in_place(turn, machine.room()));
-        } else if self.leaving.get().is_some_and(|leaving| left::note(&leaving.here)) {
+        } else if self.watched().is_some_and(|leaving| left::note(&leaving.here)) {
             let much = much(machine.questions_under_way());
             let turn = self.queue.claim_or_leave(much);
             turn.into_iter().for_each(|turn| self.write_in_place(turn, machine.room()));
@@ -194,9 +216,18 @@ impl Sending {
 
     /// Lets threads leave what they queue. For a connection with a send thread.
     pub(super) fn allow_leaving(self: &Arc<Self>, room: &Arc<Room>) {
-        let this: Weak<Self> = Arc::downgrade(self);
+        self.has_resident(Resident::Thread, room);
+    }
+
+    fn has_resident(self: &Arc<Self>, resident: Resident, room: &Arc<Room>) {
+        let here: Weak<Self> = Arc::downgrade(self);
         // Done once, before anything is pushed.
-        let _ = self.leaving.set(Leaving { here: this, room: Arc::clone(room) });
+        let _ = self.leaving.set(Leaving { here, room: Arc::clone(room), resident });
+    }
+
+    /// What a thread needs that leaves messages; `None` if nobody watches them.
+    fn watched(&self) -> Option<&Leaving> {
+        self.leaving.get().filter(|leaving| leaving.resident == Resident::Thread)
     }
 
     /// Lets the send thread watch what is left elsewhere: Note [left to read].
@@ -206,7 +237,7 @@ impl Sending {
 
     /// Leaves that to the send thread. Returns whether it watches. Does not wait.
     pub(super) fn leave_watched(&self) -> bool {
-        self.leaving.get().is_some() && self.queue.leave_watched()
+        self.watched().is_some() && self.queue.leave_watched()
     }
 
     /// The bytes that were written so far, by estimate. It wraps around.
@@ -258,7 +289,7 @@ impl Sending {
     fn write_in_place(&self, mut turn: WriteTurn<'_>, room: &Room) {
         let Turn { taken, consumer, .. } = &mut turn;
         let bytes = consumer.as_mut().and_then(|writing| {
-            writing.collect(taken);
+            writing.collect(taken, Place::Anywhere);
             writing.try_write()
         });
         let Some(bytes) = bytes else { return turn.hand_over() };
@@ -285,8 +316,9 @@ impl Sending {
 
     /// Lets attendants do what the send thread would do (Note [shared threads]): they call
     /// [`attend`](Self::attend).
-    pub(super) fn share(&self, summons: Summons) {
+    pub(super) fn share(self: &Arc<Self>, summons: Summons, room: &Arc<Room>) {
         self.queue.share(summons);
+        self.has_resident(Resident::Attendants, room);
     }
 
     /// Does what the send thread would do now. Nothing is called for after the end.
@@ -322,7 +354,7 @@ impl Sending {
         let Turn { taken, consumer, .. } = turn;
         // The connection has ended.
         let Some(writing) = consumer else { return true };
-        writing.collect(taken);
+        writing.collect(taken, Place::Resident);
         if let Some(error) = writing.unencodable.take() {
             // Content is checked before it is queued.
             machine.abort(error.with_internal("encoding failed"));
@@ -372,11 +404,23 @@ impl Leavings for Sending {
             self.write_in_place(turn, &leaving.room);
         }
     }
+
+    fn leave(&self) {
+        if !self.queue.is_due() {
+            return;
+        }
+        if self.watched().is_some() {
+            self.queue.leave();
+        } else {
+            self.queue.claim().into_iter().for_each(Turn::hand_over);
+        }
+    }
 }
 
 impl Writing {
-    /// Encodes as much of what was taken as fits into one batch.
-    fn collect(&mut self, taken: &mut VecDeque<Outgoing>) {
+    /// Encodes as much of what was taken as fits into one batch, and may be encoded in such a
+    /// place.
+    fn collect(&mut self, taken: &mut VecDeque<Outgoing>, place: Place) {
         while self.next == Next::Messages
             && self.batch.len() < MAX_BATCH
             && let Some(outgoing) = taken.pop_front()
@@ -392,10 +436,15 @@ impl Writing {
                     return;
                 }
             };
-            self.bytes += message.size_estimate();
+            let bytes = message.size_estimate();
             if let Some(error) = message.error_mut() {
+                if place == Place::Anywhere && self.exceptions.asks_the_application() {
+                    taken.push_front(Outgoing::Message(message));
+                    return;
+                }
                 *error = self.exceptions.encode(error);
             }
+            self.bytes += bytes;
             if let Err(error) = wire::encode_into(message, &mut self.batch) {
                 self.unencodable = Some(error);
             }
@@ -474,6 +523,7 @@ pub(super) struct Hold<'a> {
 impl Drop for Hold<'_> {
     fn drop(&mut self) {
         HELD.with(|held| held.set(0));
+        left::note_held(None);
         if let Some(turn) = self.sending.queue.claim() {
             self.sending.write_in_place(turn, self.machine.room());
         }

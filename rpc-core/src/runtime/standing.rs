@@ -66,8 +66,17 @@ impl Standing {
         }
     }
 
+    /// Ends the wait of the thread that stands by, or its next one. Only for a descriptor with a
+    /// set of its own.
+    pub(super) fn call(&self) -> io::Result<()> {
+        match self {
+            Standing::Descriptor(standby) => standby.call(),
+            Standing::Here(_) => Ok(()),
+        }
+    }
+
     /// Waits, as the thread that stands by, until there is something to read while this is
-    /// armed. It is disarmed then.
+    /// armed, which is disarmed then, or until it is called.
     pub(super) fn wait(&self) -> io::Result<()> {
         match self {
             Standing::Descriptor(standby) => standby.wait(),

@@ -222,6 +222,8 @@ struct Line {
 #[derive(Default)]
 struct Signalled {
     armed: bool,
+    /// The wait of the thread that stands by is to end.
+    called: bool,
     /// Where a thread stands by for this signal and others.
     set: Option<Arc<StandbySet>>,
 }
@@ -364,12 +366,21 @@ impl Standby {
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "it can fail outside of models")]
+    pub(crate) fn call(&self) -> std::io::Result<()> {
+        self.signal.state.lock().called = true;
+        self.signal.fired.notify_one();
+        Ok(())
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "it can fail outside of models")]
     pub(crate) fn wait(&self) -> std::io::Result<()> {
         let mut state = self.signal.state.lock();
-        while !(self.signal.is_readable() && state.armed) {
+        while !(state.called || self.signal.is_readable() && state.armed) {
             self.signal.fired.wait(&mut state);
         }
-        state.armed = false;
+        if !std::mem::take(&mut state.called) {
+            state.armed = false;
+        }
         Ok(())
     }
 

@@ -210,14 +210,35 @@ mod linux {
             Ok(epoll::modify(self.set(), self.descriptor.as_fd(), data, events)?)
         }
 
+        /// Ends the wait, or the next one, whether this is armed or not. Only for a descriptor
+        /// with a set of its own.
+        ///
+        /// # Errors
+        /// The process has no descriptor left.
+        pub(crate) fn call(&self) -> io::Result<()> {
+            // It is in the set from the first call on, and reported once for each.
+            static ALWAYS_READABLE: OnceLock<OwnedFd> = OnceLock::new();
+            let event = if let Some(event) = ALWAYS_READABLE.get() {
+                event
+            } else {
+                let event = rustix::event::eventfd(1, EventfdFlags::CLOEXEC)?;
+                ALWAYS_READABLE.get_or_init(|| event)
+            };
+            let data = epoll::EventData::new_u64(BELL);
+            match epoll::add(self.set(), event, data, ARMED) {
+                Err(Errno::EXIST) => Ok(epoll::modify(self.set(), event, data, ARMED)?),
+                added => Ok(added?),
+            }
+        }
+
         /// Whether the descriptor is readable, or cannot be asked: then a read tells why.
         pub(crate) fn is_readable(&self) -> bool {
             let mut fds = [PollFd::from_borrowed_fd(self.descriptor.as_fd(), PollFlags::IN)];
             rustix::event::poll(&mut fds, Some(&Timespec::default())) != Ok(0)
         }
 
-        /// Waits until the descriptor is readable while it is armed; it is disarmed then.
-        /// Only for a descriptor with a set of its own.
+        /// Waits until the descriptor is readable while it is armed, which is disarmed then, or
+        /// until this is called. Only for a descriptor with a set of its own.
         pub(crate) fn wait(&self) -> io::Result<()> {
             wait(self.set(), Deadline::NEVER).map(drop)
         }
@@ -282,6 +303,10 @@ mod nothing {
         }
 
         pub(crate) fn disarm(&self) -> io::Result<()> {
+            match *self {}
+        }
+
+        pub(crate) fn call(&self) -> io::Result<()> {
             match *self {}
         }
 

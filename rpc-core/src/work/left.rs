@@ -14,6 +14,11 @@
 //! The thread may do something else instead: compute, take a lock, end. So the send thread
 //! watches meanwhile (Note [turns]), and nothing that was left waits for longer than a
 //! millisecond.
+//!
+//! A thread that works off what a connection has received *holds back* what it queues there, and
+//! writes it at the end. If code of the application runs before that, such as a destructor, it
+//! leaves what it holds back to others first: the code may take its time, or depend on what the
+//! peer does when it has that.
 
 use std::cell::RefCell;
 use std::sync::Weak;
@@ -24,11 +29,18 @@ pub(crate) trait Leavings: Send + Sync {
     ///
     /// Must not be called under a lock.
     fn write(&self);
+
+    /// Lets the resident write what waits, soon, unless somebody else does. Does not wait.
+    ///
+    /// Must not be called under a lock.
+    fn leave(&self);
 }
 
 crate::sync::thread_local! {
     /// Where this thread has left something.
     static LEFT: RefCell<Option<Weak<dyn Leavings>>> = const { RefCell::new(None) };
+    /// Where this thread holds something back.
+    static HELD: RefCell<Option<Weak<dyn Leavings>>> = const { RefCell::new(None) };
 }
 
 /// Notes that this thread is leaving something here. Returns `false` if it cannot note it any
@@ -46,6 +58,27 @@ pub(crate) fn note(here: &Weak<dyn Leavings>) -> bool {
     let Ok(before) = before else { return false };
     before.into_iter().for_each(|elsewhere| write_at(&elsewhere));
     true
+}
+
+/// Notes that this thread holds something back here, or no longer does anywhere.
+pub(crate) fn note_held(here: Option<&Weak<dyn Leavings>>) {
+    // What a thread holds back that is ending, it writes all the same.
+    let _ = HELD.try_with(|held| {
+        let mut held = held.borrow_mut();
+        if held.is_some() != here.is_some() {
+            *held = here.cloned();
+        }
+    });
+}
+
+/// Leaves what this thread holds back to others. Does not wait.
+///
+/// Must not be called under a lock.
+pub(crate) fn leave_held() {
+    let held = HELD.try_with(|held| held.borrow().as_ref().and_then(Weak::upgrade));
+    if let Ok(Some(held)) = held {
+        held.leave();
+    }
 }
 
 /// Writes what this thread has left. Does not wait.

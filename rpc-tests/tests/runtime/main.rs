@@ -19,6 +19,7 @@ mod faults;
 mod file_descriptors;
 mod flow_limit;
 mod forked;
+mod guests;
 mod handoffs;
 mod identity;
 mod inherited;

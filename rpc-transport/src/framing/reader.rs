@@ -466,12 +466,16 @@ impl<R: Read> FramedReader<R> {
         Some(u32::from_le_bytes(bytes.try_into().ok()?))
     }
 
-    /// Whether the first message is buffered from its table to its end.
+    /// Whether the first message is buffered from its table to its end, or as far as it tells
+    /// that it goes beyond a limit.
     fn peek_message(&self) -> Option<bool> {
         let buffered = self.end - self.start;
         let segments = usize::try_from(self.peek_number(0)?).ok()?.checked_add(1)?;
         // The first comparison keeps the products below small.
-        if segments > buffered / NUMBER || segments as u64 > u64::from(self.limits.max_segments) {
+        if segments as u64 > u64::from(self.limits.max_segments) {
+            return Some(true);
+        }
+        if segments > buffered / NUMBER {
             return Some(false);
         }
         let table = (NUMBER * (segments + 1)).next_multiple_of(WORD);
@@ -479,11 +483,11 @@ impl<R: Read> FramedReader<R> {
         for index in 1..=segments {
             words += u64::from(self.peek_number(NUMBER * index)?);
         }
-        Some(
-            words <= self.limits.max_words
-                && words <= (buffered / WORD) as u64
-                && table + usize::try_from(words).ok()? * WORD <= buffered,
-        )
+        if words > self.limits.max_words {
+            return Some(true);
+        }
+        let fits = words <= (buffered / WORD) as u64;
+        Some(fits && table + usize::try_from(words).ok()? * WORD <= buffered)
     }
 }
 

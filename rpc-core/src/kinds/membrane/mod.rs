@@ -29,7 +29,9 @@ use self::crossing::Shared;
 /// Decides what may pass a membrane.
 ///
 /// The methods run on the thread that delivers a call, often one that serves a
-/// connection: they must decide without waiting. A panic fails the call.
+/// connection: they must decide without waiting. As long as they run, calls behind this one wait,
+/// and so may some in front of it that came at the same time and have not begun. A panic fails the
+/// call.
 ///
 /// Treat both directions alike: a promise that crosses may resolve to a capability of
 /// the side to which it came, and then calls on it no longer cross.

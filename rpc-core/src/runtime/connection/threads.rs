@@ -126,7 +126,7 @@ impl Threads {
             }),
             reading.clone().map(|reading| Box::new(ReadingDuty::new(reading, &gone)) as _),
         )?;
-        sending.share(duties.sending.clone());
+        sending.share(duties.sending.clone(), machine.room());
         receiving.share(duties.coordinating.clone());
         let receive_thread = receives.map(|receives| {
             spawn(format!("{name}-receive"), Role::Coordinator(self.pool), receives)

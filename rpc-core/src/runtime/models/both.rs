@@ -201,7 +201,7 @@ impl Side {
         if receiving.has_ended() {
             inbox.read_to_the_end(Deadline::NEVER);
         } else {
-            assert_eq!(inbox.left(), 1, "the end comes once, and nothing else was left over");
+            assert_eq!(inbox.drain(), 1, "the end comes once, and nothing else was left over");
             receiving.coordinate(&inbox, false, &machine, &sending);
         }
         if !receiving.has_ended() {

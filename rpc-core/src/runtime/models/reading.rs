@@ -74,6 +74,8 @@ struct Line {
     read: Condvar,
     /// Something is sent to the peer meanwhile, which it takes when it has been read from.
     fills: bool,
+    /// The reader takes everything in that has come when it is asked for one message.
+    is_greedy: bool,
 }
 
 impl Line {
@@ -102,6 +104,8 @@ impl Line {
 struct Reader {
     line: Arc<Line>,
     reading: Arc<Mutex<()>>,
+    /// What was taken in, of which the signal does not tell.
+    buffered: VecDeque<Option<Frame>>,
 }
 
 impl MessageReader for Reader {
@@ -110,7 +114,7 @@ impl MessageReader for Reader {
     }
 
     fn has_buffered(&self) -> bool {
-        false
+        !self.buffered.is_empty()
     }
 
     fn descriptor(&self) -> Option<Descriptor> {
@@ -120,7 +124,10 @@ impl MessageReader for Reader {
     fn try_read_next(&mut self) -> Result<Option<Received>, TransportError> {
         let _alone = self.reading.try_lock().expect("one thread reads at a time");
         let mut frames = self.line.frames.lock();
-        let next = frames.pop_front();
+        if self.line.is_greedy {
+            self.buffered.append(&mut frames);
+        }
+        let next = self.buffered.pop_front().or_else(|| frames.pop_front());
         self.line.signal.set_readable(!frames.is_empty());
         self.line.read.notify_one();
         Ok(next.map(|frame| frame.map_or(Received::End, Received::Message)))
@@ -195,7 +202,8 @@ fn connection_over(
         exceptions,
     ));
     let (receiving, entrance, inbox) = Receiving::new(&Limits::default());
-    let reader = Reader { line: Arc::clone(&line), reading: Arc::default() };
+    let (own, buffered) = (Arc::clone(&line), VecDeque::new());
+    let reader = Reader { line: own, reading: Arc::default(), buffered };
     let (own, receiving) = (Arc::clone(&machine), Arc::new(receiving));
     // It watches the turn that is left: Note [left to read].
     let sends = matches!(stands, Stands::ReceiveThread).then(|| {
@@ -232,7 +240,7 @@ fn connection_over(
             let duty = duties.reading.expect("there is one");
             // The end of a peer that is gone already calls for an attendant, too.
             duty.call();
-            assert_eq!(inbox.left(), 0, "nothing is read before the connection is complete");
+            assert_eq!(inbox.drain(), 0, "nothing is read before the connection is complete");
             reading.begin(&duty);
             None
         }
@@ -266,7 +274,7 @@ fn connection_over(
         }
         _ => unreachable!("somebody stands by"),
     }
-    assert_eq!(inbox.left(), 1, "the end comes once, and nothing else was left over");
+    assert_eq!(inbox.drain(), 1, "the end comes once, and nothing else was left over");
     assert_eq!(machine.calls_under_way(), 0);
     machine.check().unwrap();
 }
@@ -295,6 +303,18 @@ fn every_answer_is_read_while_the_send_thread_waits_for_the_peer() {
 #[test]
 fn every_answer_is_read_where_connections_share_their_threads() {
     explore(|| connection_with(Stands::Attendants, 2, two_calls));
+}
+
+/// A thread that has its answer does not work off what it finds behind it, and nothing tells of
+/// that any more.
+#[test]
+fn what_was_taken_in_with_an_answer_is_left_to_those_who_stand_by() {
+    for stands in [Stands::ReceiveThread, Stands::Attendants] {
+        explore(move || {
+            let line = Line { is_greedy: true, ..Line::default() };
+            connection_over(line, stands, 3, finish);
+        });
+    }
 }
 
 #[test]

@@ -25,6 +25,11 @@ impl Asides {
         }
     }
 
+    /// Removes a place.
+    pub(super) fn forget(&self, place: &Arc<dyn SetAside>) {
+        self.0.lock().retain(|entry| !Arc::ptr_eq(&entry.place, place));
+    }
+
     /// Takes over what was there at the last look. Returns whether anything else is there.
     pub(super) fn look(&self) -> bool {
         let mut late = Vec::new();

@@ -130,7 +130,7 @@ impl Reading {
 
     /// Whether threads may make steps here that have no time to wait for the coordinator.
     fn is_at_leisure(&self) -> bool {
-        self.receiving.has_caught_up() && !self.is_busy()
+        self.receiving.has_caught_up()
     }
 }
 

@@ -11,6 +11,8 @@
 //!   │                                                the stream is over ──┴──► Over
 //!   └── the send thread, standby armed ── Left ◄── left by a guest or a worker ── Taken
 //!                                          └───────────── claimed ──────────────► Taken
+//! Taken ── something was read that is not worked off, receive thread called ──► Handed
+//!                                     Handed ── claimed by the receive thread ──► Taken
 //! ```
 //!
 //! Free means that the standby is armed: the receive thread wakes when something comes.
@@ -55,8 +57,10 @@ const FREE: u8 = 0;
 const TAKEN: u8 = 1;
 const OVER: u8 = 2;
 const LEFT: u8 = 3;
+const HANDED: u8 = 4;
 
-/// The right to read. Dropping it makes the turn free, or ends it with the stream.
+/// The right to read. Dropping it makes the turn free, hands it to the receive thread, or ends it
+/// with the stream.
 pub(super) struct Turn<'a> {
     pub(super) reading: &'a Reading,
     pub(super) next: Next,
@@ -71,6 +75,8 @@ pub(super) enum Next {
     Later,
     /// More, for whoever takes the turn that this thread keeps or leaves.
     Kept,
+    /// The rest of what was read, for the resident.
+    Rest,
     /// Nothing: the stream is over.
     Nothing,
 }
@@ -108,22 +114,23 @@ impl Owner {
 }
 
 impl Reading {
-    pub(super) fn claim(&self) -> Option<Turn<'_>> {
-        self.claim_from().map(|(turn, _)| turn)
+    /// Claims the turn for the receive thread, or for an attendant.
+    pub(super) fn claim_as_resident(&self) -> Option<Turn<'_>> {
+        self.claim_from(&[FREE, LEFT, HANDED]).map(|(turn, _)| turn)
     }
 
     /// Claims the turn for another thread than the receive thread.
     pub(super) fn claim_elsewhere(&self) -> Option<Turn<'_>> {
-        let (turn, before) = self.claim_from()?;
+        let (turn, before) = self.claim_from(&[FREE, LEFT])?;
         if before != LEFT {
             self.standby_is(Standing::disarm);
         }
         Some(turn)
     }
 
-    /// Claims the turn, if it is free or left. Returns which it was.
-    fn claim_from(&self) -> Option<(Turn<'_>, u8)> {
-        let taken = |owner| matches!(owner, FREE | LEFT).then_some(TAKEN);
+    /// Claims the turn from one of these. Returns from which.
+    fn claim_from(&self, from: &[u8]) -> Option<(Turn<'_>, u8)> {
+        let taken = |owner| from.contains(&owner).then_some(TAKEN);
         let claimed = self.owner.state.fetch_update(Ordering::SeqCst, Ordering::SeqCst, taken);
         let before = claimed.ok()?;
         if before == LEFT {
@@ -194,7 +201,6 @@ impl Turn<'_> {
         let may = self.next == Next::Later
             && self.messages > 0
             && *stands_by == StandsBy::OwnThread
-            && !self.reading.is_busy()
             && !owner.is_wanted();
         if !may || !spinning.leaves(self.messages, sending.written()) {
             return;
@@ -216,12 +222,19 @@ impl Turn<'_> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
+        // Within a process, what is left is still to be read, and calls the resident.
+        let here = self.reading.standing.descriptor().is_none();
         let state = match self.next {
-            Next::Later => FREE,
+            Next::Rest if !here => HANDED,
+            Next::Later | Next::Rest => FREE,
             Next::Nothing => OVER,
             Next::Kept => return,
         };
         self.reading.owner.state.store(state, Ordering::SeqCst);
-        self.reading.standby_is(Standing::arm);
+        if state == HANDED {
+            self.reading.call_resident();
+        } else {
+            self.reading.standby_is(Standing::arm);
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use super::*;
+use crate::cap::effects;
 use crate::deadline::Deadline;
 use crate::limits::Limits;
 use crate::protocol::{Offers, Outbox, Settings};
@@ -66,16 +67,22 @@ impl Out {
 
     /// One without a thread that watches.
     fn shared() -> Self {
+        Out::with_encoder(TraceEncoder::default())
+    }
+
+    fn with_encoder(encoder: TraceEncoder) -> Self {
         let (counted, writes) = mpsc::channel();
-        let exceptions =
-            ExceptionEncoder::new(Detail::Hidden, TraceEncoder::default(), &Limits::default());
+        let exceptions = ExceptionEncoder::new(Detail::Hidden, encoder, &Limits::default());
         let sending = Sending::new(Box::new(Counted(counted)), Arc::new(Nobody), exceptions);
         let machine = Machine::new(Settings::default(), Offers::default(), Arc::new(Nobody));
         Out { sending: Arc::new(sending), machine, writes }
     }
 
     fn send(&self) {
-        let message = wire::Message::Release(wire::Release { id: 1, count: 1 });
+        self.send_message(wire::Message::Release(wire::Release { id: 1, count: 1 }));
+    }
+
+    fn send_message(&self, message: wire::Message) {
         self.machine.room().queued(message.size_estimate());
         self.sending.push(message);
         self.sending.wake(&self.machine);
@@ -194,6 +201,65 @@ fn nothing_is_left_where_connections_share_their_threads() {
     assert!(!out.sending.queue.is_due());
     out.sending.attend(&out.machine);
     assert_eq!(out.written(), [1]);
+}
+
+/// A thread that waits may hold a lock that the encoder takes.
+#[test]
+fn an_error_is_encoded_by_the_resident_if_the_application_has_an_encoder() {
+    let (tell, told) = mpsc::channel();
+    let encoder = TraceEncoder::default();
+    let encode = move |_: &Error| {
+        tell.send(()).unwrap();
+        String::new()
+    };
+    encoder.set(Some(Arc::new(encode)));
+    let out = Out::with_encoder(encoder);
+    let failed = || {
+        wire::Message::Return(wire::Return {
+            answer: 1,
+            release_params: false,
+            no_finish_needed: false,
+            outcome: wire::ReturnKind::Exception(Error::failed("no")),
+        })
+    };
+    let held = out.sending.hold(&out.machine);
+    out.send();
+    out.send_message(failed());
+    out.send();
+    drop(held);
+    // What is in front of it is written at once.
+    assert_eq!((out.written(), told.try_iter().count()), (vec![1], 0));
+    out.sending.attend(&out.machine);
+    assert_eq!((out.written(), told.try_iter().count()), (vec![2], 1));
+    assert_eq!(out.machine.room().bytes(), 0);
+}
+
+#[test]
+fn what_is_held_back_is_left_to_others_before_code_of_the_application_runs() {
+    // The send thread, which watches …
+    let out = Out::new();
+    let (sending, machine) = (Arc::clone(&out.sending), Arc::clone(&out.machine));
+    let send_thread = thread::spawn(move || sending.run(&machine));
+    let held = out.sending.hold(&out.machine);
+    out.send();
+    let soon = std::time::Duration::from_secs(60);
+    let mut written = None;
+    effects::application(|| written = Some(out.writes.recv_timeout(soon)));
+    assert_eq!(written, Some(Ok(1)));
+    out.send();
+    drop(held);
+    assert_eq!(out.writes.recv_timeout(soon), Ok(1));
+    out.sending.end();
+    send_thread.join().unwrap();
+    // … or attendants.
+    let out = Out::shared();
+    out.sending.has_resident(Resident::Attendants, out.machine.room());
+    let held = out.sending.hold(&out.machine);
+    out.send();
+    effects::application(|| out.sending.attend(&out.machine));
+    assert_eq!(out.written(), [1]);
+    drop(held);
+    assert!(out.written().is_empty());
 }
 
 /// Whose reader tells whether something had been written before it was asked.
