@@ -317,8 +317,12 @@ impl Reading {
                     if rest == 0 {
                         return Next::Rest;
                     }
-                    let stuck = source.stuck.take();
-                    let next = stuck.or_else(|| self.receiving.next_now(&mut *source.reader));
+                    // Events are large, and to move one costs as much as the rest of this.
+                    let next = if source.stuck.is_some() {
+                        source.stuck.take()
+                    } else {
+                        self.receiving.next_now(&mut *source.reader)
+                    };
                     let Some(event) = next else { return Next::Later };
                     let (last, size) = (event.is_last(), event.size());
                     if let Err(event) = self.take(event, whose) {

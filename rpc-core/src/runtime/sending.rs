@@ -150,7 +150,8 @@ enum Integrity {
 }
 
 crate::sync::thread_local! {
-    /// The queue for which this thread holds everything back: its address, or 0.
+    /// The queue for which this thread holds everything back: its address, which is even, or 0.
+    /// One more, if it has held something back.
     static HELD: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -193,7 +194,12 @@ impl Sending {
 
     /// Makes sure that what was pushed will be written. Does not wait.
     pub(super) fn wake(&self, machine: &Machine) {
-        if HELD.try_with(Cell::get) == Ok(self.address()) {
+        let held = HELD.try_with(Cell::get);
+        if held == Ok(self.address() + 1) {
+            return;
+        }
+        if held == Ok(self.address()) {
+            let _ = HELD.try_with(|held| held.set(self.address() + 1));
             left::note_held(self.leaving.get().map(|leaving| &leaving.here));
             return;
         }
@@ -522,8 +528,9 @@ pub(super) struct Hold<'a> {
 
 impl Drop for Hold<'_> {
     fn drop(&mut self) {
-        HELD.with(|held| held.set(0));
-        left::note_held(None);
+        if HELD.with(|held| held.replace(0)) != self.sending.address() {
+            left::note_held(None);
+        }
         if let Some(turn) = self.sending.queue.claim() {
             self.sending.write_in_place(turn, self.machine.room());
         }
