@@ -182,7 +182,13 @@ mod linux {
         ) -> io::Result<Self> {
             let (set, number, events) = match shared {
                 Some((set, number)) => (Set::Shared(set), number, epoll::EventFlags::ONESHOT),
-                None => (Set::Own(epoll::create(epoll::CreateFlags::CLOEXEC)?), 0, ARMED),
+                None => {
+                    let set = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+                    let call = always_readable()?;
+                    let data = epoll::EventData::new_u64(BELL);
+                    epoll::add(&set, call, data, epoll::EventFlags::ONESHOT)?;
+                    (Set::Own(set), 0, ARMED)
+                }
             };
             let standby = Standby { set, number, descriptor };
             let data = epoll::EventData::new_u64(number);
@@ -212,23 +218,9 @@ mod linux {
 
         /// Ends the wait, or the next one, whether this is armed or not. Only for a descriptor
         /// with a set of its own.
-        ///
-        /// # Errors
-        /// The process has no descriptor left.
         pub(crate) fn call(&self) -> io::Result<()> {
-            // It is in the set from the first call on, and reported once for each.
-            static ALWAYS_READABLE: OnceLock<OwnedFd> = OnceLock::new();
-            let event = if let Some(event) = ALWAYS_READABLE.get() {
-                event
-            } else {
-                let event = rustix::event::eventfd(1, EventfdFlags::CLOEXEC)?;
-                ALWAYS_READABLE.get_or_init(|| event)
-            };
             let data = epoll::EventData::new_u64(BELL);
-            match epoll::add(self.set(), event, data, ARMED) {
-                Err(Errno::EXIST) => Ok(epoll::modify(self.set(), event, data, ARMED)?),
-                added => Ok(added?),
-            }
+            Ok(epoll::modify(self.set(), always_readable()?, data, ARMED)?)
         }
 
         /// Whether the descriptor is readable, or cannot be asked: then a read tells why.
@@ -246,6 +238,17 @@ mod linux {
         pub(crate) fn descriptor(&self) -> &Descriptor {
             &self.descriptor
         }
+    }
+
+    /// What calls those who stand by for one descriptor each: it is in every such set, armed for
+    /// one call.
+    fn always_readable() -> io::Result<&'static OwnedFd> {
+        static EVENT: OnceLock<OwnedFd> = OnceLock::new();
+        if let Some(event) = EVENT.get() {
+            return Ok(event);
+        }
+        let event = rustix::event::eventfd(1, EventfdFlags::CLOEXEC)?;
+        Ok(EVENT.get_or_init(|| event))
     }
 
     const ARMED: epoll::EventFlags = epoll::EventFlags::IN.union(epoll::EventFlags::ONESHOT);
