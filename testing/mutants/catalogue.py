@@ -933,17 +933,31 @@ mutant(
 )
 mutant(
     "encoded-anywhere",
-    "../runtime/sending.rs",
+    "../runtime/exceptions.rs",
     "a trace encoder runs on a thread that waits",
-    "if <<<place == Place::Anywhere>>> && self.exceptions.asks_the_application()",
+    "Some(_) if <<<place == Place::Anywhere>>> => return None,",
     "false",
 )
 mutant(
     "held-back-in-a-destructor",
-    "../cap/effects.rs",
+    "../work/left.rs",
     "what a thread holds back to be sent waits for the application's code",
-    "<<<left::leave_held();>>>",
-    "",
+    "<<<held.leave();>>>",
+    "drop(held);",
+)
+mutant(
+    "held-back-by-a-destructor",
+    "../work/left.rs",
+    "what code of the application sends waits for its end",
+    "let holds = <<<HOLDS.try_with(Cell::take)>>>.unwrap_or(0);",
+    "HOLDS.try_with(Cell::get)",
+)
+mutant(
+    "taken-in-before-and-forgotten",
+    "../runtime/reading.rs",
+    "anybody gets the turn first of a transport that has taken something in",
+    "StandsBy::OwnThread if <<<is_ahead>>> => Owner::resident(),",
+    "false",
 )
 mutant(
     "set-aside-for-ever",

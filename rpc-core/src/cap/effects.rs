@@ -47,10 +47,11 @@ use crate::wire::Path;
 use crate::work::executor::{Executor, Job, Refused};
 use crate::work::hands::Busy;
 use crate::work::interrupt::Detached;
+use crate::work::left::NotHeld;
 use crate::work::pool::Pool;
 use crate::work::waiting::Called;
 use crate::work::waking::Suspended;
-use crate::work::{left, progress, role};
+use crate::work::{progress, role};
 
 /// Maximum nesting of application code on one stack. At this depth, effects of the code
 /// wait until it returns.
@@ -360,7 +361,7 @@ pub(crate) fn may_run() -> bool {
 /// Runs application code in the middle of an effect. It may take its time, or depend on others:
 /// they get the messages, the threads to be woken and the job that this thread holds back.
 pub(crate) fn application(code: impl FnOnce()) {
-    left::leave_held();
+    let not_held = NotHeld::begin();
     let busy = Busy::begin_for_a_while();
     let suspended = Suspended::begin();
     /// Counts the nesting down.
@@ -381,7 +382,7 @@ pub(crate) fn application(code: impl FnOnce()) {
     });
     // The panic has been logged, and nothing here depends on the code's success.
     let _ = panics::caught("a destructor or a closure of the application", code);
-    drop((outer, aside, suspended, busy));
+    drop((outer, aside, suspended, busy, not_held));
 }
 
 /// Runs a closure of the application on a worker or, if none is free, on this thread.

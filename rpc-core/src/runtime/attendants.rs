@@ -83,6 +83,14 @@ pub(super) struct Summons {
     attendants: Weak<Shared>,
 }
 
+#[cfg(all(test, not(rpc_model)))]
+impl Summons {
+    /// Calls for nothing.
+    pub(super) fn of_nobody() -> Self {
+        Summons { duty: Weak::new(), attendants: Weak::new() }
+    }
+}
+
 /// A connection whose work is left to attendants. Dropping this lets go of its duties.
 pub(super) struct Member {
     attendants: Arc<Attendants>,

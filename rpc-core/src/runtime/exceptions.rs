@@ -37,6 +37,14 @@ impl fmt::Debug for TraceEncoder {
     }
 }
 
+/// On which thread messages are encoded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Anywhere,
+    /// The send thread, or an attendant.
+    Resident,
+}
+
 /// Whether the peer is told the internal detail of an error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Detail {
@@ -70,15 +78,12 @@ impl ExceptionEncoder {
         ExceptionEncoder { detail, encoder, budget }
     }
 
-    /// Whether code of the application is run for each error.
-    pub(super) fn asks_the_application(&self) -> bool {
-        self.encoder.0.read().is_some()
-    }
-
-    /// The error as the peer will see it.
-    pub(super) fn encode(&self, error: &Error) -> Error {
+    /// The error as the peer will see it; `None` if the application's encoder must not run in
+    /// this place.
+    pub(super) fn encode(&self, error: &Error, place: Place) -> Option<Error> {
         let trace = match self.encoder.current() {
             None => error.trace().to_owned(),
+            Some(_) if place == Place::Anywhere => return None,
             Some(encode) => panics::caught("a trace encoder", || encode(error))
                 .unwrap_or_else(|_| error.trace().to_owned()),
         };
@@ -98,7 +103,7 @@ impl ExceptionEncoder {
         if details < error.details().len() {
             tell!(WARN, %error, "details of an error are too large to be sent");
         }
-        error.as_sent(reason, trace, details)
+        Some(error.as_sent(reason, trace, details))
     }
 }
 
@@ -111,6 +116,7 @@ fn cut(mut text: String, max: usize) -> String {
     text
 }
 
+#[allow(clippy::unwrap_used)]
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,22 +128,28 @@ mod tests {
     #[test]
     fn internal_detail_is_for_debug_mode() {
         let error = Error::failed("no").with_internal("a secret");
-        let sent = encoder(Detail::Hidden).encode(&error);
+        let sent = encoder(Detail::Hidden).encode(&error, Place::Resident).unwrap();
         assert_eq!((sent.reason(), sent.internal()), ("no", ""));
-        assert_eq!(encoder(Detail::Shown).encode(&error).reason(), "no: a secret");
+        assert_eq!(
+            encoder(Detail::Shown).encode(&error, Place::Resident).unwrap().reason(),
+            "no: a secret"
+        );
     }
 
     #[test]
     fn the_encoder_makes_the_trace_and_sees_everything() {
         let encoder = encoder(Detail::Hidden);
         let error = Error::failed("no").with_internal("a secret").with_trace("there");
-        assert_eq!(encoder.encode(&error).trace(), "there");
+        assert_eq!(encoder.encode(&error, Place::Resident).unwrap().trace(), "there");
         encoder.encoder.set(Some(Arc::new(|error: &Error| {
             format!("{}, {}, {:?}", error.trace(), error.internal(), error.location().is_some())
         })));
-        assert_eq!(encoder.encode(&error).trace(), "there, a secret, true");
+        assert_eq!(
+            encoder.encode(&error, Place::Resident).unwrap().trace(),
+            "there, a secret, true"
+        );
         encoder.encoder.set(Some(Arc::new(|_: &Error| panic!("on purpose"))));
-        assert_eq!(encoder.encode(&error).trace(), "there");
+        assert_eq!(encoder.encode(&error, Place::Resident).unwrap().trace(), "there");
     }
 
     #[test]
@@ -148,13 +160,14 @@ mod tests {
             .with_detail(1, vec![1; 1000])
             .with_detail(2, vec![2; 2 << 20])
             .with_detail(3, vec![3]);
-        let sent = encoder(Detail::Hidden).encode(&error);
+        let sent = encoder(Detail::Hidden).encode(&error, Place::Resident).unwrap();
         assert_eq!((sent.reason().len(), sent.trace().len()), (MAX_TEXT, MAX_TEXT));
         assert_eq!(sent.details().map(|(id, _)| id).collect::<Vec<_>>(), [1]);
 
         let limits = Limits { message_words: 64, ..Limits::default() };
-        let sent =
-            ExceptionEncoder::new(Detail::Hidden, TraceEncoder::default(), &limits).encode(&error);
+        let sent = ExceptionEncoder::new(Detail::Hidden, TraceEncoder::default(), &limits)
+            .encode(&error, Place::Resident)
+            .unwrap();
         assert!(sent.reason().len() + sent.trace().len() <= 8 << 10 && sent.details().len() == 1);
     }
 }

@@ -75,9 +75,9 @@ use crate::work::waiting;
 use crate::work::waking::Batch;
 
 /// The bytes of what was read that a thread works off which has something else to do, before it
-/// leaves the rest to the receive thread: what a reader's buffer has in one piece, more or less.
-/// In a model there is not as much.
-const REST: usize = if cfg!(rpc_model) { STEP } else { 128 << 10 };
+/// leaves the rest to the receive thread. A reader's buffer full of short messages costs less. In a
+/// model there is not as much.
+const REST: usize = if cfg!(rpc_model) { STEP } else { 512 << 10 };
 
 /// The number of messages that are worked off before a thread looks for what else there is to do.
 const TOGETHER: usize = if cfg!(rpc_model) { 1 } else { MAX_HELD };
@@ -189,6 +189,8 @@ impl Reading {
         };
         let owner = match stands_by {
             StandsBy::Attendants => Owner::somebody(),
+            // Nothing tells of what is there.
+            StandsBy::OwnThread if is_ahead => Owner::resident(),
             StandsBy::OwnThread => Owner::nobody(),
         };
         let reading = Arc::new_cyclic(|this| Reading {
@@ -240,9 +242,9 @@ impl Reading {
     /// peer is gone may have called for an attendant before that, and is armed anew here.)
     pub(super) fn begin(&self, summons: &Summons) {
         let _ = self.summons.set(summons.clone());
-        drop(self.kept_turn());
+        let mut turn = self.kept_turn();
         if self.is_ahead {
-            summons.call();
+            turn.next = Next::Rest;
         }
     }
 
@@ -281,7 +283,7 @@ impl Reading {
         if let Err(error) = set(&self.standing) {
             // The descriptor is in the set as long as both exist.
             tell!(ERROR, %error, "a connection's socket cannot be waited for");
-            self.machine.disconnect(Error::disconnected(error.to_string()));
+            self.receiving.give_up(Error::disconnected(error.to_string()));
         }
     }
 
@@ -362,7 +364,10 @@ impl Reading {
         turn.next = done.unwrap_or_else(|_| {
             // Nobody has to wait for what was still to be read.
             let reason = Error::disconnected("a thread that reads panicked");
-            self.receiving.pass_on(&self.entrance, Incoming::End(reason));
+            let end = Incoming::End(reason.clone());
+            if self.receiving.try_pass_on(&self.entrance, end).is_err() {
+                self.receiving.give_up(reason);
+            }
             Next::Nothing
         });
     }

@@ -25,14 +25,13 @@
 //! the send thread or on an attendant only: a thread that writes in place may be one that waits,
 //! and hold a lock that the encoder takes.
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, OnceLock, Weak};
 
 use super::attendants::Summons;
 use super::connection;
-use super::exceptions::ExceptionEncoder;
+use super::exceptions::{ExceptionEncoder, Place};
 use super::turns::{KEPT, Turn, TurnQueue, Watched};
 use crate::error::Error;
 use crate::log::tell;
@@ -129,13 +128,6 @@ enum Next {
     End,
 }
 
-/// On which thread messages are encoded.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Anywhere,
-    Resident,
-}
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Panicked {
     No,
@@ -147,12 +139,6 @@ enum Panicked {
 enum Integrity {
     Whole,
     Broken,
-}
-
-crate::sync::thread_local! {
-    /// The queue for which this thread holds everything back: its address, which is even, or 0.
-    /// One more, if it has held something back.
-    static HELD: Cell<usize> = const { Cell::new(0) };
 }
 
 impl Sending {
@@ -194,13 +180,7 @@ impl Sending {
 
     /// Makes sure that what was pushed will be written. Does not wait.
     pub(super) fn wake(&self, machine: &Machine) {
-        let held = HELD.try_with(Cell::get);
-        if held == Ok(self.address() + 1) {
-            return;
-        }
-        if held == Ok(self.address()) {
-            let _ = HELD.try_with(|held| held.set(self.address() + 1));
-            left::note_held(self.leaving.get().map(|leaving| &leaving.here));
+        if left::holds(self.address(), || self.leaving.get().map(|leaving| &leaving.here)) {
             return;
         }
         if !self.queue.is_due() {
@@ -284,7 +264,7 @@ impl Sending {
 
     /// Holds back what this thread pushes until the guard is dropped.
     pub(super) fn hold<'a>(&'a self, machine: &'a Machine) -> Hold<'a> {
-        HELD.with(|held| held.set(self.address()));
+        left::hold(Some(self.address()));
         Hold { sending: self, machine }
     }
 
@@ -444,11 +424,11 @@ impl Writing {
             };
             let bytes = message.size_estimate();
             if let Some(error) = message.error_mut() {
-                if place == Place::Anywhere && self.exceptions.asks_the_application() {
+                let Some(encoded) = self.exceptions.encode(error, place) else {
                     taken.push_front(Outgoing::Message(message));
                     return;
-                }
-                *error = self.exceptions.encode(error);
+                };
+                *error = encoded;
             }
             self.bytes += bytes;
             if let Err(error) = wire::encode_into(message, &mut self.batch) {
@@ -528,9 +508,7 @@ pub(super) struct Hold<'a> {
 
 impl Drop for Hold<'_> {
     fn drop(&mut self) {
-        if HELD.with(|held| held.replace(0)) != self.sending.address() {
-            left::note_held(None);
-        }
+        left::hold(None);
         if let Some(turn) = self.sending.queue.claim() {
             self.sending.write_in_place(turn, self.machine.room());
         }

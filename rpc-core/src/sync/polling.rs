@@ -180,15 +180,13 @@ mod linux {
             descriptor: Descriptor,
             shared: Option<(Arc<StandbySet>, u64)>,
         ) -> io::Result<Self> {
-            let (set, number, events) = match shared {
-                Some((set, number)) => (Set::Shared(set), number, epoll::EventFlags::ONESHOT),
-                None => {
-                    let set = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-                    let call = always_readable()?;
-                    let data = epoll::EventData::new_u64(BELL);
-                    epoll::add(&set, call, data, epoll::EventFlags::ONESHOT)?;
-                    (Set::Own(set), 0, ARMED)
-                }
+            let (set, number, events) = if let Some((set, number)) = shared {
+                (Set::Shared(set), number, epoll::EventFlags::ONESHOT)
+            } else {
+                let set = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+                let call = epoll::EventData::new_u64(BELL);
+                epoll::add(&set, always_readable()?, call, epoll::EventFlags::ONESHOT)?;
+                (Set::Own(set), 0, ARMED)
             };
             let standby = Standby { set, number, descriptor };
             let data = epoll::EventData::new_u64(number);

@@ -605,6 +605,11 @@ pub(super) fn transmit(message: wire::Message) -> wire::Message {
     wire::decode(frame(message)).unwrap()
 }
 
+/// A message to which nothing is done.
+pub(crate) fn ignored() -> wire::Message {
+    wire::Message::Unimplemented(Some(Box::new(wire::Message::Unimplemented(None))))
+}
+
 /// A message as bytes that were received.
 pub(crate) fn frame(message: wire::Message) -> Frame {
     received(&wire::encode(message).unwrap())

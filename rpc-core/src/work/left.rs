@@ -17,10 +17,10 @@
 //!
 //! A thread that works off what a connection has received *holds back* what it queues there, and
 //! writes it at the end. If code of the application runs before that, such as a destructor, it
-//! leaves what it holds back to others first: the code may take its time, or depend on what the
-//! peer does when it has that.
+//! leaves what it holds back to others first, and holds nothing back meanwhile: the code may take
+//! its time, or depend on what the peer does when it has that.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Weak;
 
 /// A way out on which threads leave messages.
@@ -39,6 +39,8 @@ pub(crate) trait Leavings: Send + Sync {
 crate::sync::thread_local! {
     /// Where this thread has left something.
     static LEFT: RefCell<Option<Weak<dyn Leavings>>> = const { RefCell::new(None) };
+    /// The way out on which this thread holds back what it queues: its address, or 0.
+    static HOLDS: Cell<usize> = const { Cell::new(0) };
     /// Where this thread holds something back.
     static HELD: RefCell<Option<Weak<dyn Leavings>>> = const { RefCell::new(None) };
 }
@@ -60,24 +62,57 @@ pub(crate) fn note(here: &Weak<dyn Leavings>) -> bool {
     true
 }
 
-/// Notes that this thread holds something back here, or no longer does anywhere.
-pub(crate) fn note_held(here: Option<&Weak<dyn Leavings>>) {
-    // What a thread holds back that is ending, it writes all the same.
-    let _ = HELD.try_with(|held| {
-        let mut held = held.borrow_mut();
-        if held.is_some() != here.is_some() {
-            *held = here.cloned();
-        }
-    });
+/// Begins to hold back what this thread queues on a way out with this address, or ends that.
+pub(crate) fn hold(address: Option<usize>) {
+    HOLDS.with(|holds| holds.set(address.unwrap_or(0)));
+    if address.is_none() {
+        HELD.with(RefCell::take);
+    }
 }
 
-/// Leaves what this thread holds back to others. Does not wait.
-///
-/// Must not be called under a lock.
-pub(crate) fn leave_held() {
-    let held = HELD.try_with(|held| held.borrow().as_ref().and_then(Weak::upgrade));
-    if let Ok(Some(held)) = held {
-        held.leave();
+/// Whether this thread holds back what it queues on the way out with this address. Something is
+/// about to be held back then; `here` is where.
+pub(crate) fn holds<'a>(
+    address: usize,
+    here: impl FnOnce() -> Option<&'a Weak<dyn Leavings>>,
+) -> bool {
+    if HOLDS.try_with(Cell::get) != Ok(address) {
+        return false;
+    }
+    // A thread that holds something back is not ending.
+    HELD.with(|held| {
+        let mut held = held.borrow_mut();
+        if held.is_none() {
+            *held = here().cloned();
+        }
+    });
+    true
+}
+
+/// While this exists, this thread holds nothing back.
+pub(crate) struct NotHeld {
+    holds: usize,
+}
+
+impl NotHeld {
+    /// Leaves what is held back to others. Does not wait.
+    ///
+    /// Must not be called under a lock.
+    pub(crate) fn begin() -> Self {
+        let holds = HOLDS.try_with(Cell::take).unwrap_or(0);
+        let held = HELD.try_with(|held| held.borrow().as_ref().and_then(Weak::upgrade));
+        if let Ok(Some(held)) = held {
+            held.leave();
+        }
+        NotHeld { holds }
+    }
+}
+
+impl Drop for NotHeld {
+    fn drop(&mut self) {
+        if self.holds != 0 {
+            HOLDS.with(|holds| holds.set(self.holds));
+        }
     }
 }
 

@@ -202,6 +202,32 @@ fn an_answer_leaves_before_a_destructor_that_waits_for_its_effect() {
     }
 }
 
+/// What it sends itself does not wait for its end, either.
+#[test]
+fn what_a_destructor_sends_leaves_while_it_waits_for_its_effect() {
+    let _watchdog = Watchdog::start();
+    for threads in [ConnectionThreads::Own, ConnectionThreads::Shared] {
+        let mut config = VatConfig::default();
+        config.connection_threads = threads;
+        let vat = Vat::with_config(config).unwrap();
+        let seen = Event::new();
+        let waits = seen.clone();
+        let theirs = Arc::new(Mutex::new(None::<echo::Client>));
+        let called_there = Arc::clone(&theirs);
+        let mut has = Has::new(&vat, Limits::default(), move || {
+            let theirs = called_there.lock().unwrap().take().unwrap();
+            let sent = theirs.ping_request().send();
+            waits.wait();
+            drop(sent);
+        });
+        *theirs.lock().unwrap() = Some(has.connection.bootstrap());
+        has.peer.bytes(&has.release());
+        called(&mut has.peer);
+        seen.set();
+        has.end();
+    }
+}
+
 /// Of a thread that waits with a lock that the encoder would take.
 #[test]
 fn the_trace_encoder_runs_on_no_thread_of_the_application() {

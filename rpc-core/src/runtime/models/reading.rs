@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::super::exceptions::{Detail, ExceptionEncoder, TraceEncoder};
 use super::super::reading::{Reading, ReadingDuty, Waits};
-use super::super::receiving::Receiving;
+use super::super::receiving::{Incoming, Input, Receiving};
 use super::super::sending::Sending;
 use super::attendants::{Nothing, attendants};
 use crate::cap::calling::{Call, Time};
@@ -17,7 +17,7 @@ use crate::limits::Limits;
 use crate::protocol::{Machine, Offers, Outbox, Settings};
 use crate::sync::{Condvar, Mutex, Parker, Signal, explore, thread};
 use crate::tests::content;
-use crate::tests::net::{frame, received};
+use crate::tests::net::{frame, ignored, received};
 use crate::transport::{
     Descriptor, FrameLimits, MessageReader, MessageWriter, PeerDescription, Received,
     TransportControl, TransportError,
@@ -76,6 +76,8 @@ struct Line {
     fills: bool,
     /// The reader takes everything in that has come when it is asked for one message.
     is_greedy: bool,
+    /// The coordinator has room for one message, and has one to begin with.
+    is_narrow: bool,
 }
 
 impl Line {
@@ -201,10 +203,19 @@ fn connection_over(
         Arc::new(NoControl),
         exceptions,
     ));
-    let (receiving, entrance, inbox) = Receiving::new(&Limits::default());
+    let mut limits = Limits::default();
+    if line.is_narrow {
+        limits.budget_bytes = 8;
+    }
+    let (receiving, entrance, inbox) = Receiving::new(&limits);
+    if line.is_narrow {
+        let ignored = Incoming::Message(ignored());
+        assert!(receiving.try_pass_on(&entrance, ignored).is_ok());
+    }
     let (own, buffered) = (Arc::clone(&line), VecDeque::new());
     let reader = Reader { line: own, reading: Arc::default(), buffered };
     let (own, receiving) = (Arc::clone(&machine), Arc::new(receiving));
+    let coordinated = Arc::clone(&receiving);
     // It watches the turn that is left: Note [left to read].
     let sends = matches!(stands, Stands::ReceiveThread).then(|| {
         sending.allow_leaving(machine.room());
@@ -240,11 +251,23 @@ fn connection_over(
             let duty = duties.reading.expect("there is one");
             // The end of a peer that is gone already calls for an attendant, too.
             duty.call();
-            assert_eq!(inbox.drain(), 0, "nothing is read before the connection is complete");
+            if !line.is_narrow {
+                assert_eq!(inbox.drain(), 0, "nothing is read before the connection is complete");
+            }
             reading.begin(&duty);
             None
         }
     };
+    let inbox = Arc::new(std::sync::Mutex::new(inbox));
+    let coordinator = line.is_narrow.then(|| {
+        let (own, sending, inbox) = (Arc::clone(&machine), Arc::clone(&sender), Arc::clone(&inbox));
+        thread::spawn(move || {
+            let inbox = inbox.try_lock().expect("nobody else uses it meanwhile");
+            while coordinated.coordinate(&inbox, false, &own, &sending) == Input::GoesOn {
+                thread::yield_now();
+            }
+        })
+    });
     let (own, peer) = (Arc::clone(&asked), Arc::clone(&line));
     let peer = thread::spawn(move || peer.answer(&own));
     let guests: Vec<_> = (0..guests)
@@ -274,7 +297,10 @@ fn connection_over(
         }
         _ => unreachable!("somebody stands by"),
     }
-    assert_eq!(inbox.drain(), 1, "the end comes once, and nothing else was left over");
+    let left = usize::from(coordinator.is_none());
+    coordinator.into_iter().for_each(|coordinator| coordinator.join().unwrap());
+    let inbox = inbox.try_lock().unwrap();
+    assert_eq!(inbox.drain(), left, "the end comes once, and nothing else was left over");
     assert_eq!(machine.calls_under_way(), 0);
     machine.check().unwrap();
 }
@@ -314,6 +340,24 @@ fn what_was_taken_in_with_an_answer_is_left_to_those_who_stand_by() {
             let line = Line { is_greedy: true, ..Line::default() };
             connection_over(line, stands, 3, finish);
         });
+    }
+}
+
+/// So threads that wait hand over what finds no room, and may be late meanwhile.
+#[test]
+fn what_finds_no_room_at_the_coordinator_is_left_to_those_who_stand_by() {
+    for stands in [Stands::ReceiveThread, Stands::Attendants] {
+        for is_greedy in [false, true] {
+            explore(move || {
+                let line = Line { is_narrow: true, is_greedy, ..Line::default() };
+                connection_over(line, stands, 2, |machine| {
+                    let call = machine.bootstrap(None).call(1, 1, content::params(1, &[]));
+                    let error = call.wait_timeout(Duration::from_secs(1)).unwrap_err();
+                    assert!(error.is_timeout() || error.reason() == "no", "{error}");
+                    assert_eq!(call.wait().unwrap_err().kind(), ErrorKind::Failed);
+                });
+            });
+        }
     }
 }
 

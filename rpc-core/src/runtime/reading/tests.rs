@@ -12,7 +12,7 @@ use crate::protocol::{Offers, Outbox, Settings};
 use crate::runtime::exceptions::{Detail, ExceptionEncoder, TraceEncoder};
 use crate::runtime::receiving::Inbox;
 use crate::sync::{StandbySet, Unparker};
-use crate::tests::net::{frame, received};
+use crate::tests::net::{frame, ignored, received};
 use crate::transport::{
     Descriptor, FrameLimits, MessageWriter, PeerDescription, Received, TransportControl,
     TransportError,
@@ -109,6 +109,8 @@ struct Ahead {
     until: usize,
     /// Of how many messages it consists.
     messages: usize,
+    /// Whether the transport has taken them in before the connection began.
+    from_the_beginning: bool,
     unparker: Unparker,
 }
 
@@ -118,7 +120,8 @@ impl MessageReader for Ahead {
     }
 
     fn has_buffered(&self) -> bool {
-        self.given.load(Ordering::SeqCst) < self.messages
+        let given = self.given.load(Ordering::SeqCst);
+        given < self.messages && (given > 0 || self.from_the_beginning)
     }
 
     fn descriptor(&self) -> Option<Descriptor> {
@@ -126,14 +129,13 @@ impl MessageReader for Ahead {
     }
 
     fn try_read_next(&mut self) -> Result<Option<Received>, TransportError> {
-        if !self.has_buffered() {
+        if self.given.load(Ordering::SeqCst) == self.messages {
             return Ok(None);
         }
         if self.given.fetch_add(1, Ordering::SeqCst) + 1 == self.until {
             self.unparker.unpark();
         }
-        let ignored = wire::Message::Unimplemented(None);
-        Ok(Some(Received::Message(received(&frame(ignored)))))
+        Ok(Some(Received::Message(received(&frame(ignored())))))
     }
 
     fn set_limits(&mut self, _: FrameLimits) {}
@@ -144,8 +146,14 @@ fn ahead(parker: &Parker, until: usize, messages: usize) -> (Ahead, UnixStream, 
     let (mut peer, socket) = UnixStream::pair().unwrap();
     peer.write_all(&[0]).unwrap();
     let (socket, given) = (Arc::new(socket), Arc::<AtomicUsize>::default());
-    let reader =
-        Ahead { socket, given: Arc::clone(&given), until, messages, unparker: parker.unparker() };
+    let reader = Ahead {
+        socket,
+        given: Arc::clone(&given),
+        until,
+        messages,
+        from_the_beginning: false,
+        unparker: parker.unparker(),
+    };
     (reader, peer, given)
 }
 
@@ -182,6 +190,26 @@ fn a_guest_does_not_wait_for_the_coordinator() {
     assert_handed(&reading);
     reading.read_what_is_there();
     assert_eq!((given.load(Ordering::SeqCst), inbox.drain()), (9, 3));
+}
+
+/// The transport has taken it in, and its descriptor does not tell of it.
+#[test]
+fn what_was_there_before_the_connection_began_is_for_those_who_stand_by() {
+    let set = || Some((Arc::new(StandbySet::new().unwrap()), 1));
+    for (shared, stands_by) in [(None, StandsBy::OwnThread), (set(), StandsBy::Attendants)] {
+        let parker = Parker::new();
+        let (mut reader, _peer, given) = ahead(&parker, usize::MAX, 3);
+        reader.from_the_beginning = true;
+        let (reading, _inbox) = reading(reader, shared, &Limits::default());
+        if stands_by == StandsBy::Attendants {
+            reading.begin(&Summons::of_nobody());
+        }
+        // A guest that comes first leaves it to them.
+        assert!(!reading.make(&parker, Deadline::NEVER, false));
+        reading.read_what_is_there();
+        assert_eq!(given.load(Ordering::SeqCst), 3);
+        assert!(reading.claim_elsewhere().is_some());
+    }
 }
 
 /// A place where something was set aside, and that was taken over at once.

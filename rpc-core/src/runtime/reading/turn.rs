@@ -91,6 +91,11 @@ impl Owner {
         Owner::in_state(TAKEN)
     }
 
+    /// The resident, before anybody else.
+    pub(super) fn resident() -> Self {
+        Owner::in_state(HANDED)
+    }
+
     fn in_state(state: u8) -> Self {
         Owner {
             state: AtomicU8::new(state),

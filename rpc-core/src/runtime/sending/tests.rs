@@ -258,8 +258,17 @@ fn what_is_held_back_is_left_to_others_before_code_of_the_application_runs() {
     out.send();
     effects::application(|| out.sending.attend(&out.machine));
     assert_eq!(out.written(), [1]);
-    drop(held);
+    // The same holds for what the code itself sends.
+    effects::application(|| {
+        out.send();
+        out.sending.attend(&out.machine);
+    });
+    assert_eq!(out.written(), [1]);
+    out.send();
+    out.sending.attend(&out.machine);
     assert!(out.written().is_empty());
+    drop(held);
+    assert_eq!(out.written(), [1]);
 }
 
 /// Whose reader tells whether something had been written before it was asked.
