@@ -928,7 +928,7 @@ mutant(
     "stuck-and-lost",
     "../runtime/reading.rs",
     "what found no room at the coordinator is lost",
-    "<<<source.stuck = Some(event);>>>",
+    "<<<source.stuck = Some(Box::new(event));>>>",
     "drop(event);",
 )
 mutant(

@@ -124,7 +124,7 @@ struct Source {
     reader: Box<dyn MessageReader>,
     /// What was read before, and found no room at the coordinator. Only the receive thread, or
     /// an attendant, gets the turn while there is something here.
-    stuck: Option<Incoming>,
+    stuck: Option<Box<Incoming>>,
 }
 
 /// How a connection waits for what comes.
@@ -149,6 +149,7 @@ pub(super) enum StandsBy {
 enum Whose {
     /// The receive thread's, or an attendant's: it may wait for the coordinator.
     Resident,
+    /// That of a worker which has nothing else to do.
     Worker,
     /// The application's, which waits for something else.
     Guest,
@@ -319,16 +320,14 @@ impl Reading {
                     if rest == 0 {
                         return Next::Rest;
                     }
-                    // Events are large, and to move one costs as much as the rest of this.
-                    let next = if source.stuck.is_some() {
-                        source.stuck.take()
-                    } else {
-                        self.receiving.next_now(&mut *source.reader)
+                    let next = match source.stuck.take() {
+                        Some(stuck) => Some(*stuck),
+                        None => self.receiving.next_now(&mut *source.reader),
                     };
                     let Some(event) = next else { return Next::Later };
                     let (last, size) = (event.is_last(), event.size());
                     if let Err(event) = self.take(event, whose) {
-                        source.stuck = Some(event);
+                        source.stuck = Some(Box::new(event));
                         return Next::Rest;
                     }
                     if !reads_more {
@@ -350,8 +349,8 @@ impl Reading {
         self.spinning.has_read(turn.messages);
     }
 
-    /// Whether steps may be made on such a thread. Within a process, guests wait until the
-    /// coordinator has caught up, which calls the resident for what is there.
+    /// Whether steps may be made on such a thread now. Within a process, only the resident makes
+    /// any before the coordinator has caught up.
     fn has_room_for(&self, whose: Whose) -> bool {
         whose == Whose::Resident
             || self.standing.descriptor().is_some()
