@@ -493,10 +493,6 @@ impl Progress for Reading {
     }
 
     fn look_after(&self, aside: Arc<dyn SetAside>) -> bool {
-        // Where nobody ever looks, nothing would be forgotten either.
-        if self.stands_by == StandsBy::Attendants {
-            return false;
-        }
         // The resident may look as soon as it is told.
         self.asides.enter(Arc::clone(&aside));
         let is_watched = self.sending.leave_watched();

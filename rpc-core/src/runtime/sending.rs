@@ -280,12 +280,9 @@ impl Sending {
         });
         let Some(bytes) = bytes else { return turn.hand_over() };
         self.note_written(bytes);
-        if taken.is_empty() {
-            // What was queued in the meantime comes from threads that are busy.
-            drop(turn.finish());
-        } else {
-            turn.hand_over();
-        }
+        // What is left goes to the send thread, as does what was queued in the meantime: that comes
+        // from threads that are busy.
+        drop(turn.finish());
         room.sent(bytes);
     }
 
@@ -392,14 +389,12 @@ impl Leavings for Sending {
     }
 
     fn leave(&self) {
-        if !self.queue.is_due() {
-            return;
-        }
-        if self.watched().is_some() {
-            self.queue.leave();
-        } else {
-            self.queue.claim().into_iter().for_each(Turn::hand_over);
-        }
+        let turn = match self.watched() {
+            // Nothing is so much that it would be claimed.
+            Some(_) => self.queue.claim_or_leave(usize::MAX),
+            None => self.queue.claim(),
+        };
+        turn.into_iter().for_each(Turn::hand_over);
     }
 }
 

@@ -179,18 +179,6 @@ impl<T, C> TurnQueue<T, C> {
         true
     }
 
-    /// Leaves the turn, if it is due, to the resident that watches. Does not wait.
-    pub(super) fn leave(&self) {
-        let called = {
-            let mut state = self.state.lock();
-            if state.owner != Owner::Due {
-                return;
-            }
-            state.leave()
-        };
-        called.wake_now();
-    }
-
     /// The resident has ended, and watches nothing any more.
     pub(super) fn resident_is_gone(&self) {
         self.state.lock().whereabouts = Whereabouts::Away;

@@ -92,6 +92,12 @@ impl Has {
     }
 }
 
+fn vat_with(threads: ConnectionThreads) -> Vat {
+    let mut config = VatConfig::default();
+    config.connection_threads = threads;
+    Vat::with_config(config).unwrap()
+}
+
 fn called(peer: &mut RawPeer) -> u32 {
     peer.receive_until("a call", |said| match said {
         Said::Call { question, .. } => Some(*question),
@@ -120,12 +126,7 @@ fn lock_and_destructor() -> (Arc<Mutex<()>>, impl Fn() + Send + Sync + 'static) 
 #[test]
 fn a_deadline_counts_whatever_comes_meanwhile() {
     let _watchdog = Watchdog::start();
-    let vats = [ConnectionThreads::Own, ConnectionThreads::Shared].map(|threads| {
-        let mut config = VatConfig::default();
-        config.connection_threads = threads;
-        Vat::with_config(config).unwrap()
-    });
-    for vat in vats {
+    for vat in [ConnectionThreads::Own, ConnectionThreads::Shared].map(vat_with) {
         let (lock, at_drop) = lock_and_destructor();
         let mut has = Has::new(&vat, Limits::default(), at_drop);
         let theirs: echo::Client = has.connection.bootstrap();
@@ -177,9 +178,7 @@ fn leaves_before_a_destructor_that_blocks(
     threads: ConnectionThreads,
     first: fn(&Target) -> Vec<u8>,
 ) {
-    let mut config = VatConfig::default();
-    config.connection_threads = threads;
-    let vat = Vat::with_config(config).unwrap();
+    let vat = vat_with(threads);
     let seen = Event::new();
     let waits = seen.clone();
     let mut has = Has::new(&vat, Limits::default(), move || waits.wait());
@@ -207,9 +206,7 @@ fn an_answer_leaves_before_a_destructor_that_waits_for_its_effect() {
 fn what_a_destructor_sends_leaves_while_it_waits_for_its_effect() {
     let _watchdog = Watchdog::start();
     for threads in [ConnectionThreads::Own, ConnectionThreads::Shared] {
-        let mut config = VatConfig::default();
-        config.connection_threads = threads;
-        let vat = Vat::with_config(config).unwrap();
+        let vat = vat_with(threads);
         let seen = Event::new();
         let waits = seen.clone();
         let theirs = Arc::new(Mutex::new(None::<echo::Client>));

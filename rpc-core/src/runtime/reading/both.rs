@@ -66,7 +66,7 @@ impl Reading {
     /// Takes both turns, or none.
     pub(super) fn prepare_both(&self) -> bool {
         let Some(other) = self.other() else { return false };
-        if !self.is_at_leisure() || !other.is_at_leisure() {
+        if !self.receiving.has_caught_up() || !other.receiving.has_caught_up() {
             return false;
         }
         let Some(here) = self.claim_elsewhere() else { return false };
@@ -119,18 +119,13 @@ impl Reading {
         let sides = [other.as_deref(), Some(self)];
         for side in sides.into_iter().flatten() {
             if side.standing.is_readable()
-                && side.is_at_leisure()
+                && side.receiving.has_caught_up()
                 && self.is_for_guests()
                 && let Some(mut turn) = side.claim_elsewhere()
             {
                 turn.make_steps(goes_on);
             }
         }
-    }
-
-    /// Whether threads may make steps here that have no time to wait for the coordinator.
-    fn is_at_leisure(&self) -> bool {
-        self.receiving.has_caught_up()
     }
 }
 
@@ -163,8 +158,9 @@ impl Turn<'_> {
     /// Makes the steps of what has come. Returns whether there was anything.
     fn make_steps(&mut self, goes_on: impl Fn() -> bool) -> bool {
         let reading = self.reading;
-        let has_some =
-            self.next == Next::Later && reading.standing.is_readable() && reading.is_at_leisure();
+        let has_some = self.next == Next::Later
+            && reading.standing.is_readable()
+            && reading.receiving.has_caught_up();
         if has_some {
             reading.work_off(self, Whose::Guest, goes_on);
         }
